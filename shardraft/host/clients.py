@@ -1,0 +1,142 @@
+"""The clients' door: every request is dispatched here, by type, to the replica it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from shardraft import __version__
+from shardraft.errors import NotLeader, Overloaded, ShardraftError, Unavailable, WrongShard
+from shardraft.host.events import RequestReceived
+from shardraft.host.replica import Replica
+from shardraft.host.voter import Voter
+from shardraft.kv.requests import (
+    Consistency,
+    MapReply,
+    MapRequest,
+    ReadRequest,
+    ScanRequest,
+    ShardStatus,
+    StatusReply,
+    StatusRequest,
+    WriteRequest,
+)
+
+if TYPE_CHECKING:
+    from shardraft.host.host import Host
+
+
+class Clients:
+    """Answers what can be answered at once and lets the rest wait at its replica."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._pending = host.pending
+        self._dispatch: dict[type, Callable[..., None]] = {
+            WriteRequest: self._write,
+            ReadRequest: self._read,
+            ScanRequest: self._read,
+            MapRequest: self._map,
+            StatusRequest: self._status,
+        }
+
+    def requested(self, event: RequestReceived) -> None:
+        self._dispatch[type(event.request)](event.connection, event.request, event.now_us)
+
+    def _write(self, connection: int, request: WriteRequest, now_us: int) -> None:
+        voter = self._host.voters.get(request.shard)
+        if voter is None:
+            self._pending.refuse(connection, request, self._no_voter(request.shard))
+            return
+        if self._host.disk_is_low:
+            # Refused before the disk is full: a commit that fails for want of room would end the process.
+            error = Overloaded("the disk of this host is nearly full", retry_after_ms=1000, shard=request.shard)
+            self._pending.refuse(connection, request, error)
+            return
+        pending = self._pending.admit(connection, request, now_us)
+        if pending is not None:
+            voter.write(pending, request, now_us)
+            self._host.touch(voter)
+
+    def _no_voter(self, shard: int) -> ShardraftError:
+        if shard in self._host.replicas:
+            return NotLeader("a learner takes no writes", shard=shard)
+        return self._unknown_shard(shard)
+
+    def _unknown_shard(self, shard: int) -> WrongShard:
+        shard_map = self._host.shard_map
+        return WrongShard("this host does not hold the shard", epoch=shard_map.epoch if shard_map else 0, shard=shard)
+
+    def _read(self, connection: int, request: ReadRequest | ScanRequest, now_us: int) -> None:
+        replica = self._host.replicas.get(request.shard)
+        error = self._read_refusal(replica, request)
+        if error is not None or replica is None:
+            self._pending.refuse(connection, request, error or self._unknown_shard(request.shard))
+            return
+        pending = self._pending.admit(connection, request, now_us)
+        if pending is None:
+            return
+        if request.consistency is Consistency.STALE:
+            replica.answer_read(pending)
+            return
+        assert isinstance(replica, Voter), "a linearizable read at a learner was refused"
+        replica.read(pending)
+        self._host.touch(replica)
+
+    def _read_refusal(self, replica: Replica | None, request: ReadRequest | ScanRequest) -> ShardraftError | None:
+        if replica is None:
+            return self._unknown_shard(request.shard)
+        if not replica.serving:
+            return Unavailable("this learner's copy of the shard diverged and is not served", shard=request.shard)
+        if request.consistency is not Consistency.STALE and not isinstance(replica, Voter):
+            return NotLeader("a learner answers stale reads only", shard=request.shard)
+        try:
+            replica.check_read(request)
+        except ShardraftError as error:
+            return error
+        return None
+
+    def _map(self, connection: int, request: MapRequest, now_us: int) -> None:
+        shard_map = self._host.shard_map
+        if shard_map is None:
+            error = Unavailable("this learner has not heard the shard map yet")
+            self._pending.refuse(connection, request, error)
+            return
+        self._host.outbox.reply(
+            connection, MapReply(request.request_id, shard_map, self._host.tree.learner_places())
+        )
+
+    def _status(self, connection: int, request: StatusRequest, now_us: int) -> None:
+        host = self._host
+        replicas = host.replicas
+        reply = StatusReply(
+            request.request_id,
+            host.host,
+            __version__,
+            host.tier,
+            host.tree.parent,
+            host.uptime_ms(now_us),
+            tuple(_shard_status(replicas[shard]) for shard in sorted(replicas)),
+            host.tree.children(),
+        )
+        host.outbox.reply(connection, reply)
+
+
+def _shard_status(replica: Replica) -> ShardStatus:
+    machine, log = replica.machine, replica.log
+    raft = replica.raft if isinstance(replica, Voter) else None
+    return ShardStatus(
+        shard=replica.shard,
+        role=raft.role.value if raft else "learner",
+        term=raft.term if raft else machine.last_applied_term,
+        leader=raft.leader_host if raft else 0,
+        replica=raft.replica if raft else 0,
+        commit_index=replica.commit_index,
+        applied_index=machine.last_applied,
+        flushed_index=machine.flushed_index,
+        first_index=log.first_index,
+        last_index=log.last_index,
+        log_bytes=log.log_bytes,
+        revision=machine.revision,
+        sessions=machine.session_count,
+    )

@@ -1,0 +1,213 @@
+"""Copies of whole shards, as the host sees them: who needs one, who is receiving one, and when it is installed.
+
+``outbound_copies`` and ``copy`` hold the transfers; this file ties them to Raft, to the feed, to the
+flush of applied state and to the outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shardraft.config import Limits
+from shardraft.host.copy import CopyReceiver, CopyTarget, Received
+from shardraft.host.events import CopyInstalled, CopySpooled
+from shardraft.host.flushing import Flushing
+from shardraft.host.learning import LearnerReplica
+from shardraft.host.messages import CopyChunk, CopyReply
+from shardraft.host.outbound_copies import OutboundCopies
+from shardraft.host.outbox import Outbox
+from shardraft.host.replica import Replica
+from shardraft.host.tree import Tree
+from shardraft.host.turn import CopyNote, InstallCopy
+from shardraft.host.voter import Voter
+from shardraft.types import HostId, Index, ReplicaId, ShardId
+
+
+class Copying:
+    """Sends copies to followers and learners, and takes them in for the replicas of this host.
+
+    ``touch`` lets a voter take part in the next turn.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        outbound: OutboundCopies,
+        outbox: Outbox,
+        flushing: Flushing,
+        tree: Tree,
+        voters: dict[ShardId, Voter],
+        touch: Callable[[Voter], None],
+    ) -> None:
+        self._limits = limits
+        self._outbound = outbound
+        self._outbox = outbox
+        self._flushing = flushing
+        self._tree = tree
+        self._voters = voters
+        self._touch = touch
+        self._receivers: dict[ShardId, CopyReceiver] = {}
+        self._sources: dict[ShardId, int] = {}
+        self._held: list[InstallCopy] = []
+
+    # Sending.
+
+    def wanted_by_follower(self, voter: Voter, replica: ReplicaId, now_us: int) -> None:
+        """The follower's next entry is compacted here."""
+        raft = voter.raft
+        target = CopyTarget(voter.shard, voter.host_of(replica), 0, raft.term, raft.replica, replica)
+        self._outbound.want(target, now_us)
+
+    def leadership_lost(self, shard: ShardId, now_us: int) -> None:
+        self._outbound.forget_followers(shard, now_us)
+
+    def connection_closed(self, connection: int, now_us: int) -> None:
+        self._outbound.forget_connection(connection, now_us)
+
+    def reply_of_follower(self, host: HostId, message: CopyReply, now_us: int) -> None:
+        self._outbound.reply_of_follower(host, message, now_us)
+
+    def reply_of_child(self, connection: int, message: CopyReply, now_us: int) -> None:
+        self._outbound.reply_of_child(connection, message, now_us)
+
+    def spooled(self, event: CopySpooled) -> None:
+        self._outbound.spooled(event)
+
+    def index_on_its_way(self, shard: ShardId) -> Index | None:
+        """Entries above this index will be asked for by those who receive a copy."""
+        return self._outbound.index_on_its_way(shard)
+
+    @property
+    def deadline_us(self) -> int | None:
+        return self._outbound.next_deadline_us
+
+    def turn(self, now_us: int) -> None:
+        """Send what may be sent, and tell Raft and the feed what was finished or failed."""
+        for connection, shard in self._tree.take_copies_wanted():
+            self._outbound.want(CopyTarget(shard, connection=connection), now_us)
+        deadline_us = self._outbound.next_deadline_us
+        if deadline_us is not None and deadline_us <= now_us:
+            self._outbound.tick(now_us)
+        ready = self._outbound.take_ready(now_us)
+        for target, chunk in ready.chunks:
+            if target.host:
+                self._outbox.to_host(target.host, chunk)
+            else:
+                self._outbox.to_link(target.connection, chunk)
+        self._outbox.copies.extend(ready.commands)
+        self._outbox.notes.extend(ready.notes)
+        for target, index in ready.finished:
+            self._sent(target, index)
+        for target in ready.failed:
+            self._sent(target, None)
+
+    def _sent(self, target: CopyTarget, index: Index | None) -> None:
+        if target.host:
+            voter = self._voters[target.shard]
+            voter.raft.copy_finished(target.to_replica, index)
+            self._touch(voter)
+        elif index is None:
+            self._outbox.closes.append(target.connection)
+        else:
+            self._tree.feed.copy_finished(target.connection, target.shard, index)
+
+    # Receiving.
+
+    def chunk_from_leader(self, voter: Voter, host: HostId, chunk: CopyChunk, now_us: int) -> None:
+        """A follower takes a chunk of this term's leader, unless it needs no copy (section 7)."""
+        raft = voter.raft
+        if not raft.accept_copy(chunk.from_replica, chunk.term, now_us):
+            return
+        own_index = raft.commit_index
+        if raft.log.term_at(chunk.index) == chunk.index_term:
+            own_index = max(own_index, chunk.index)  # It holds that very entry: the log is enough.
+        received = self._receiver(voter.shard).receive(host, chunk, own_index, now_us)
+        if received.reply is not None:
+            self._outbox.to_host(host, received.reply)
+        self._take(voter, host, received)
+
+    def chunk_from_parent(self, connection: int, chunk: CopyChunk, now_us: int) -> None:
+        """A learner takes a chunk that its parent announced; others are not for its log."""
+        learner = self._tree.learner
+        replica = self._tree.replicas.get(chunk.shard)
+        if learner is None or replica is None:
+            return
+        receiver = self._receiver(chunk.shard)
+        if not (learner.wants_copy(chunk.shard) or receiver.installing):
+            return
+        received = receiver.receive(learner.parent, chunk, replica.last_index, now_us)
+        if received.reply is not None:
+            self._outbox.to_link(connection, received.reply)
+        self._take(replica, connection, received)
+
+    def _receiver(self, shard: ShardId) -> CopyReceiver:
+        receiver = self._receivers.get(shard)
+        if receiver is None:
+            receiver = self._receivers[shard] = CopyReceiver(shard, self._limits)
+        return receiver
+
+    def _take(self, replica: Replica, source: int, received: Received) -> None:
+        for command in received.commands:
+            if isinstance(command, InstallCopy):
+                self._sources[replica.shard] = source
+                self._begin_install(replica, command)
+            else:
+                self._outbox.copies.append(command)
+
+    def _begin_install(self, replica: Replica, command: InstallCopy) -> None:
+        """From here on the replica takes no entries, applies nothing and serves nothing, until it is installed."""
+        if isinstance(replica, Voter):
+            allowed = replica.raft.begin_restore(command.index, command.term)
+            assert allowed, "a copy of what is held or committed here was refused at its first chunk"
+        else:
+            assert isinstance(replica, LearnerReplica)
+        replica.installing = True
+        replica.serving = False
+        self._note(replica.shard, f"installing a copy at index {command.index}")
+        if self._flushing.is_flushing(replica):
+            self._held.append(command)  # The image on its way to the disk must not land behind the copy.
+        else:
+            self._install(replica, command)
+
+    def _install(self, replica: Replica, command: InstallCopy) -> None:
+        self._flushing.forget(replica)
+        self._outbox.copies.append(command)
+
+    def flushed(self, replicas: tuple[Replica, ...]) -> None:
+        """A flush is done: installations that waited for it begin."""
+        if not self._held:
+            return
+        of_flush = {replica.shard: replica for replica in replicas}
+        held, self._held = self._held, []
+        for command in held:
+            replica = of_flush.get(command.shard)
+            if replica is None:
+                self._held.append(command)
+            else:
+                self._install(replica, command)
+
+    def installed(self, event: CopyInstalled) -> None:
+        """State and log on disk are the copy's: go on from there, and say so to its source."""
+        state = event.state
+        reply = self._receivers[event.shard].installed(event.number)
+        source = self._sources.pop(event.shard)
+        voter = self._voters.get(event.shard)
+        replica: Replica = voter if voter is not None else self._tree.replicas[event.shard]
+        replica.installing = False
+        replica.serving = True
+        if voter is not None:
+            voter.machine.restore(state)
+            voter.raft.restore(state.last_applied, state.last_applied_term, voter.raft.membership, state.time_us)
+            self._touch(voter)
+        else:
+            assert isinstance(replica, LearnerReplica)
+            replica.restore(state)
+            self._tree.restored(replica)
+        if reply is not None and voter is not None:
+            self._outbox.to_host(source, reply)
+        elif reply is not None:
+            self._outbox.to_link(source, reply)
+        self._note(event.shard, f"installed a copy at index {state.last_applied}")
+
+    def _note(self, shard: ShardId, what: str) -> None:
+        self._outbox.notes.append(CopyNote(shard, self._tree.feed.host, what))

@@ -1,0 +1,331 @@
+"""The host: every shard of one process behind ``step``, ``begin_turn`` and ``finish_turn``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import attrs
+
+from shardraft.config import HostConfig
+from shardraft.host import events
+from shardraft.host.clients import Clients
+from shardraft.host.commits import Commits
+from shardraft.host.copying import Copying
+from shardraft.host.flushing import Flushing
+from shardraft.host.learning import LearnerReplica
+from shardraft.host.messages import CopyChunk, CopyReply, PeerMessage
+from shardraft.host.outbound_copies import OutboundCopies
+from shardraft.host.outbox import Outbox
+from shardraft.host.pending import PendingRequests
+from shardraft.host.ports import Codec, Recovered, RecoveredShard, Store
+from shardraft.host.replica import Replica
+from shardraft.host.tree import Tree
+from shardraft.host.turn import Outcome, Turn
+from shardraft.host.voter import Voter
+from shardraft.kv.machine import Machine, MachineState
+from shardraft.raft.core import Raft
+from shardraft.raft.log import RaftLog
+from shardraft.raft.ready import HardState, LogSummary, Refused, Role
+from shardraft.shards.shard_map import Shard
+from shardraft.types import NO_REPLICA, HostId, Index, ShardId
+
+_FAR_FUTURE_US = 2**62
+
+
+class Host:
+    """One process as a pure machine. The driver's loop is in the package's docstring.
+
+    ``recovered`` is what the store held at start and ``store`` its read side; ``random`` is seeded by the
+    driver. A learner's host has ``is_learner`` set, holds no voters and follows a parent instead.
+    """
+
+    def __init__(
+        self,
+        *,
+        recovered: Recovered,
+        store: Store,
+        codec: Codec,
+        config: HostConfig,
+        random: Random,
+        now_us: int,
+        endpoint: str = "",
+        is_learner: bool = False,
+    ) -> None:
+        self.host = recovered.identity.host
+        self.config = config
+        self.outbox = Outbox()
+        self.pending = PendingRequests(config.limits, self.outbox)
+        self.flushing = Flushing(config.limits)
+        self.commits = Commits(config.limits.turns_in_flight_max)
+        self.voters: dict[ShardId, Voter] = {}
+        self.shard_map = recovered.shard_map
+        self.disk_is_low = False
+        self._store = store
+        self._codec = codec
+        self._random = random
+        self._started_us = now_us
+        self._turn = 0
+        self._touched: dict[ShardId, Voter] = {}
+        if not is_learner:
+            self._make_voters(recovered, now_us)
+        self.tree = Tree(
+            self.host, endpoint, config, self.outbox, self.flushing, self.commits.write, self.shard_map, is_learner
+        )
+        self.replicas: dict[ShardId, Replica] = {}
+        for voter in self.voters.values():
+            self.replicas[voter.shard] = voter
+            self.tree.add_fed(voter)
+        if is_learner:
+            for stored in recovered.shards:
+                self._add_followed(stored)
+        first_copy_id = recovered.identity.incarnation << 32
+        outbound = OutboundCopies(config.limits, first_copy_id, store.read_chunk, self._log_first_index)
+        self.copying = Copying(
+            config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch
+        )
+        self.clients = Clients(self)
+        self._steps = self._step_table()
+
+    def _make_voters(self, recovered: Recovered, now_us: int) -> None:
+        assert recovered.shard_map is not None, "a voter host starts from a shard map"
+        stored = {shard.shard: shard for shard in recovered.shards}
+        for shard in recovered.shard_map.shards:
+            if shard.membership.replica_on(self.host) != NO_REPLICA:
+                self.voters[shard.shard] = self._make_voter(shard, stored[shard.shard], now_us)
+
+    def _make_voter(self, shard: Shard, stored: RecoveredShard, now_us: int) -> Voter:
+        config = self.config
+        log = RaftLog(shard.shard, self._store, stored.log, cache_bytes_max=config.raft.log_cache_bytes_max)
+        raft = Raft(
+            shard=shard.shard,
+            replica=shard.membership.replica_on(self.host),
+            membership=shard.membership,
+            log=log,
+            hard_state=_hard_state_of(stored),
+            config=config.raft,
+            random=Random(self._random.getrandbits(64)),
+            now_us=now_us,
+            time_us=stored.state.time_us,
+        )
+        machine = Machine(stored.state, self._store, config.limits)
+        voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us)
+        self._touched[shard.shard] = voter
+        return voter
+
+    def _add_followed(self, stored: RecoveredShard) -> None:
+        limits = self.config.limits
+        log = RaftLog(stored.shard, self._store, stored.log, cache_bytes_max=self.config.raft.log_cache_bytes_max)
+        machine = Machine(stored.state, self._store, limits)
+        replica = LearnerReplica(stored.shard, log, machine, self._codec, limits, self.pending)
+        self.replicas[stored.shard] = replica
+        self.tree.add_followed(replica)
+
+    def _log_first_index(self, shard: ShardId) -> Index:
+        return self.replicas[shard].log.first_index
+
+    # Events in.
+
+    def _step_table(self) -> dict[type, Callable[..., None]]:
+        return {
+            events.Tick: lambda event: None,  # Time is looked at in begin_turn; a tick only wakes the driver.
+            events.PeerFrameReceived: self._peer_frame,
+            events.PeerConnected: self._peer_connected,
+            events.PeerDisconnected: self._peer_disconnected,
+            events.RequestReceived: self.clients.requested,
+            events.ConnectionClosed: self._connection_closed,
+            events.ParentConnected: self._parent_connected,
+            events.LinkFrameReceived: self._link_frame,
+            events.StateFlushed: self._state_flushed,
+            events.CopySpooled: self.copying.spooled,
+            events.CopyInstalled: self.copying.installed,
+            events.ShardMapKept: self._shard_map_kept,
+            events.DiskSpace: self._disk_space,
+        }
+
+    def step(self, event: events.Event) -> None:
+        """Take one event in. What comes of it leaves with the next turn."""
+        self._steps[type(event)](event)
+
+    def touch(self, voter: Voter) -> None:
+        """Let ``voter`` take part in the next turn."""
+        self._touched[voter.shard] = voter
+
+    def _peer_frame(self, event: events.PeerFrameReceived) -> None:
+        for message in event.messages:
+            self._peer_message(event.host, message, event.now_us)
+
+    def _peer_message(self, host: HostId, message: PeerMessage, now_us: int) -> None:
+        voter = self.voters.get(message.shard)
+        if voter is None or message.to_replica != voter.raft.replica or voter.host_of(message.from_replica) != host:
+            self.outbox.notes.append(Refused(message.shard, f"a message of host {host} for another replica"))
+            return
+        self._touched[message.shard] = voter
+        if isinstance(message, CopyChunk):
+            self.copying.chunk_from_leader(voter, host, message, now_us)
+        elif isinstance(message, CopyReply):
+            self.copying.reply_of_follower(host, message, now_us)
+        else:
+            voter.raft.step(message, now_us)
+
+    def _peer_connected(self, event: events.PeerConnected) -> None:
+        for voter in self.voters.values():
+            voter.raft.peer_connected(event.host, event.now_us)
+
+    def _peer_disconnected(self, event: events.PeerDisconnected) -> None:
+        for voter in self.voters.values():
+            voter.raft.peer_disconnected(event.host, event.now_us)
+            self._touched[voter.shard] = voter
+
+    def _parent_connected(self, event: events.ParentConnected) -> None:
+        self.tree.parent_connected(event.connection, event.now_us)
+
+    def _connection_closed(self, event: events.ConnectionClosed) -> None:
+        self.tree.connection_closed(event.connection)
+        self.copying.connection_closed(event.connection, event.now_us)
+
+    def _shard_map_kept(self, event: events.ShardMapKept) -> None:
+        """A learner heard which shards there are: follow those that are not followed yet, from nothing."""
+        self.shard_map = event.shard_map
+        for shard in event.shard_map.shards:
+            if shard.shard not in self.replicas:
+                state = MachineState(shard.shard, shard.key_range, event.shard_map.epoch)
+                self._add_followed(RecoveredShard(shard.shard, HardState(), LogSummary(), state))
+
+    def _link_frame(self, event: events.LinkFrameReceived) -> None:
+        for message in event.messages:
+            if isinstance(message, CopyChunk):
+                self.copying.chunk_from_parent(event.connection, message, event.now_us)
+            elif isinstance(message, CopyReply):
+                self.copying.reply_of_child(event.connection, message, event.now_us)
+            else:
+                self.tree.received(event.connection, message, event.now_us)
+
+    def _state_flushed(self, event: events.StateFlushed) -> None:
+        replicas = self.flushing.flushed(event.number)
+        for replica in replicas:
+            self.consider_compaction(replica)
+        self.copying.flushed(replicas)
+        for voter in self.voters.values():
+            if voter.applied_behind:
+                self._touched[voter.shard] = voter
+
+    def _disk_space(self, event: events.DiskSpace) -> None:
+        self.disk_is_low = event.is_low
+
+    # Turns out.
+
+    @property
+    def next_deadline_us(self) -> int:
+        """When ``begin_turn`` must be called even if nothing happens; in the past when work is left over."""
+        if self._touched or self.tree.busy:
+            return 0
+        deadline_us = min((voter.deadline_us for voter in self.voters.values()), default=_FAR_FUTURE_US)
+        for other_us in (
+            self.pending.deadline_us,
+            self.flushing.deadline_us,
+            self.copying.deadline_us,
+            self.tree.deadline_us,
+        ):
+            if other_us is not None and other_us < deadline_us:
+                deadline_us = other_us
+        return deadline_us
+
+    def begin_turn(self, now_us: int) -> Turn:
+        """Step all touched shards and hand out everything that came of it."""
+        self._turn += 1
+        self._tick(now_us)
+        touched, self._touched = self._touched, {}
+        for voter in touched.values():
+            self._turn_of(voter, now_us)
+        self.tree.turn(now_us)
+        self.copying.turn(now_us)
+        outbox = self.outbox
+        state_batch = self.flushing.take(now_us)
+        return Turn(
+            number=self._turn,
+            messages=outbox.take_peer_messages(),
+            link_messages=outbox.take_link_messages(),
+            replies=outbox.take_replies(),
+            log_batch=self.commits.submit(self._turn, now_us),
+            state_batch=state_batch,
+            copies=outbox.take_copies(),
+            shard_map=self.tree.take_map_heard(),
+            closes=outbox.take_closes(),
+            notes=outbox.take_notes(),
+        )
+
+    def _tick(self, now_us: int) -> None:
+        for voter in self.voters.values():
+            if voter.deadline_us <= now_us:
+                voter.tick(now_us)
+                self._touched[voter.shard] = voter
+        pending_us = self.pending.deadline_us
+        if pending_us is not None and pending_us <= now_us:
+            self.pending.expire(now_us)
+
+    def _turn_of(self, voter: Voter, now_us: int) -> None:
+        if voter.collect(now_us):
+            self.copying.leadership_lost(voter.shard, now_us)
+        for write in voter.take_writes():
+            self.commits.write(write)
+        for host, message in voter.take_held_messages():
+            self.commits.hold(host, message)
+        for replica in voter.take_copies_wanted():
+            self.copying.wanted_by_follower(voter, replica, now_us)
+        if voter.applied_behind:
+            self._apply(voter, now_us)
+        voter.answer_reads()
+        self.tree.committed(voter)
+        if voter.log.log_bytes > self.config.limits.log_bytes_max:
+            self.consider_compaction(voter)
+
+    def _apply(self, voter: Voter, now_us: int) -> None:
+        if self.flushing.stalled or voter.installing:
+            return  # The flush or the installation that ends touches it again.
+        self.flushing.apply(voter, now_us)
+        if voter.applied_behind:
+            self._touched[voter.shard] = voter
+
+    def consider_compaction(self, replica: Replica) -> None:
+        """Cut the log of ``replica`` if it is longer than it may be and the state behind it is flushed."""
+        if replica.installing:
+            return
+        compaction = self.flushing.compaction_of(replica, self.copying.index_on_its_way(replica.shard))
+        if compaction is not None:
+            replica.compact(compaction[1])
+            self.commits.compact(compaction)
+
+    def finish_turn(self, number: int, now_us: int) -> Outcome:
+        """The log batch of that turn is durable: what rested on it may leave."""
+        submitted = self.commits.finish(number)
+        for write in submitted.writes:
+            voter = self.voters.get(write.shard)
+            if voter is not None:
+                voter.raft.persisted(write)
+                self._touched[write.shard] = voter
+            else:
+                self.tree.persisted(write)
+        for host, message in submitted.messages:
+            self.outbox.to_host(host, message)
+        return Outcome(self.outbox.take_peer_messages())
+
+    # What others ask.
+
+    @property
+    def tier(self) -> int:
+        """This host's place in the read tree: 0 for a voter host."""
+        return self.tree.tier
+
+    def uptime_ms(self, now_us: int) -> int:
+        return (now_us - self._started_us) // 1000
+
+    def leads(self) -> tuple[ShardId, ...]:
+        """The shards that this host leads."""
+        return tuple(shard for shard, voter in self.voters.items() if voter.raft.role is Role.LEADER)
+
+
+def _hard_state_of(stored: RecoveredShard) -> HardState:
+    """The recovered hard state; what was flushed was committed, even where the commit index was not yet written."""
+    commit_index = max(stored.hard_state.commit_index, stored.state.last_applied)
+    return attrs.evolve(stored.hard_state, commit_index=commit_index)

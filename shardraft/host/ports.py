@@ -1,0 +1,116 @@
+"""The ports: what a host's driver must offer. Each has one contract suite that every implementation passes.
+
+A host reads through ``Store`` synchronously, inline; everything it writes leaves as values of a
+``Turn``, which the driver gives to the same store, in the real world on its writer threads.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from shardraft.host.turn import LogBatch, StateBatch
+from shardraft.kv.commands import BatchCodec, Stored
+from shardraft.kv.machine import MachineState
+from shardraft.raft.ready import HardState, LogReader, LogSummary
+from shardraft.shards.shard_map import ShardMap
+from shardraft.types import Identity, Index, ShardId, Term
+
+
+@attrs.frozen(slots=True)
+class RecoveredShard:
+    """One shard as the store holds it at start, already reconciled.
+
+    Reconciled: a log that ends below the state's ``last_applied``, or differs from it in term there, was
+    reset there (PROTOCOL, "Log, state, snapshots").
+    """
+
+    shard: ShardId
+    hard_state: HardState
+    log: LogSummary
+    state: MachineState
+
+
+@attrs.frozen(slots=True)
+class Recovered:
+    """Everything a host starts from. ``shard_map`` is None on a learner that never heard one."""
+
+    identity: Identity
+    shard_map: ShardMap | None
+    shards: tuple[RecoveredShard, ...]
+
+
+class Store(LogReader, Protocol):
+    """Log and applied state of all shards of one host. Durable when a commit returns.
+
+    Each method that writes runs on one thread of its own environment (log, state) and raises
+    ``StorageError`` when it cannot keep its promise; the process then ends.
+    """
+
+    def recover(self) -> Recovered:
+        """Read and verify everything at start; raises ``StorageError`` with what to do about it.
+
+        Comes before everything else but ``save_shard_map``.
+        """
+        ...
+
+    def save_shard_map(self, shard_map: ShardMap) -> None:
+        """Keep the map (bootstrap, or a learner that heard a later one) and create the empty shards in it."""
+        ...
+
+    def commit_log(self, batches: list[LogBatch]) -> None:
+        """Write several turns' batches, in order, in one synced transaction."""
+        ...
+
+    def commit_state(self, batch: StateBatch) -> None:
+        """Write one flush in one synced transaction."""
+        ...
+
+    def get(self, shard: ShardId, key: bytes) -> Stored | None:
+        """The flushed value of a routing key."""
+        ...
+
+    def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
+        """Flushed keys in [``start``, ``end``) in ascending order; an empty ``end`` means no end."""
+        ...
+
+    def spool_copy(self, shard: ShardId, copy_id: int) -> tuple[Index, Term, int]:
+        """Make a snapshot of the flushed state in one read transaction; its index, term and number of chunks."""
+        ...
+
+    def read_chunk(self, copy_id: int, number: int) -> bytes:
+        """One chunk of a spooled snapshot."""
+        ...
+
+    def drop_copy(self, copy_id: int) -> None: ...
+
+    def stage_chunk(self, shard: ShardId, number: int, data: bytes) -> None:
+        """Keep one received chunk; number 0 starts anew, any other follows the last.
+
+        Raises ``CopyRefused`` for a chunk that is damaged or does not follow: what was staged is gone then.
+        """
+        ...
+
+    def install_copy(self, shard: ShardId, index: Index, term: Term) -> MachineState:
+        """Replace the shard's state by the staged copy, in one synced transaction of the state environment.
+
+        The first half of an install; the driver then has ``reset_log`` run on the log's own thread, after
+        every batch submitted before. A crash between the two is repaired by ``recover``. Raises
+        ``CopyRefused`` when the staged chunks are not the whole state at (``index``, ``term``): they are
+        gone then, and nothing else changed.
+        """
+        ...
+
+    def reset_log(self, shard: ShardId, index: Index, term: Term) -> None:
+        """Make the log of ``shard`` empty with its next entry at ``index`` + 1: the second half of an install.
+
+        The entry before that has ``term``. The hard state is kept, but ``commit_index`` is at least ``index`` then.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Codec(BatchCodec, Protocol):
+    """What the pure host must have encoded or decoded; Cap'n Proto in the real world, plain in the simulated."""

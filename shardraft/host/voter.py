@@ -1,0 +1,217 @@
+"""One voter's replica of a shard: Raft around the log and the machine, and the clients that wait for it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from shardraft.config import HostConfig
+from shardraft.errors import NotLeader, Overloaded, SessionExpired, ShardraftError
+from shardraft.host.outbox import Outbox
+from shardraft.host.pending import Pending, PendingRequests
+from shardraft.host.replica import Replica
+from shardraft.kv.commands import ApplyResult, Batch, BatchCodec, Refusal
+from shardraft.kv.machine import Machine
+from shardraft.kv.requests import WriteReply, WriteRequest
+from shardraft.raft.core import Raft
+from shardraft.raft.entry import Entry, EntryKind
+from shardraft.raft.messages import RaftMessage
+from shardraft.raft.ready import LogWrite, Ready, Role
+from shardraft.types import HostId, Index, ReplicaId, ShardId
+
+_EXPIRY_CHECKS = 16
+"""Idle sessions are looked for this often within one session timeout."""
+
+
+class Voter(Replica):
+    """One Raft group's member on this host, and the clients' requests that wait for it."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        machine: Machine,
+        codec: BatchCodec,
+        config: HostConfig,
+        pending: PendingRequests,
+        outbox: Outbox,
+        now_us: int,
+    ) -> None:
+        super().__init__(raft.log.shard, raft.log, machine, codec, config.limits, pending)
+        self.raft = raft
+        self._writes: list[LogWrite] = []
+        self._held_messages: list[RaftMessage] = []
+        self._copies_wanted: list[ReplicaId] = []
+        self._outbox = outbox
+        self._host_of: dict[ReplicaId, HostId] = {m.replica: m.host for m in raft.membership.members}
+        self._appended: dict[Index, Pending] = {}
+        self._reads_arrived: list[Pending] = []
+        self._reads_asked: dict[int, list[Pending]] = {}
+        self._reads_ready: deque[tuple[Index, list[Pending]]] = deque()
+        self._read_context = 0
+        self._leads = False
+        self._session_timeout_us = config.limits.session_timeout_ms * 1000
+        self._expiry_check_us = now_us + self._session_timeout_us // _EXPIRY_CHECKS
+
+    @property
+    def commit_index(self) -> Index:
+        return self.raft.commit_index
+
+    @property
+    def deadline_us(self) -> int:
+        return min(self.raft.deadline_us, self._expiry_check_us)
+
+    def host_of(self, replica: ReplicaId) -> HostId:
+        return self._host_of.get(replica, 0)
+
+    # What clients ask.
+
+    def write(self, pending: Pending, request: WriteRequest, now_us: int) -> None:
+        """Decode and validate at the door, then append: an invalid batch never reaches the log (PROTOCOL)."""
+        try:
+            if self.raft.role is not Role.LEADER:
+                raise self._not_leader()
+            batch = self._codec.decode_batch(request.payload)
+            self.machine.check(batch)
+            entry = self.raft.propose(EntryKind.BATCH, request.payload, now_us)
+        except ShardraftError as error:
+            error.shard = self.shard
+            self._pending.fail(pending, error)
+            return
+        pending.batch = batch
+        pending.term = entry.term
+        self._appended[entry.index] = pending
+
+    def read(self, pending: Pending) -> None:
+        """A linearizable read: it joins the round that this turn will send (thesis 6.4)."""
+        if self.raft.role is not Role.LEADER:
+            self._pending.fail(pending, self._not_leader())
+        else:
+            self._reads_arrived.append(pending)
+
+    def _not_leader(self) -> NotLeader:
+        return NotLeader(leader=self.raft.leader_host, shard=self.shard)
+
+    # What a turn takes.
+
+    def tick(self, now_us: int) -> None:
+        if now_us >= self.raft.deadline_us:
+            self.raft.tick(now_us)
+        if now_us >= self._expiry_check_us:
+            self._expiry_check_us = now_us + self._session_timeout_us // _EXPIRY_CHECKS
+            self._propose_expiry(now_us)
+
+    def _propose_expiry(self, now_us: int) -> None:
+        if self.raft.leading is None:
+            return
+        before_us = self.machine.expirable_before(self.raft.leading.time_us)
+        if before_us is not None:
+            try:
+                self.raft.propose(EntryKind.EXPIRY, before_us.to_bytes(8, "little"), now_us)
+            except Overloaded:
+                pass  # The next check proposes it again; nothing depends on when a session expires.
+
+    def collect(self, now_us: int) -> bool:
+        """Take what Raft has to say; True when this replica ceased to lead since the last time."""
+        if self._reads_arrived:
+            self._ask_read_index(now_us)
+        if self.raft.has_ready:
+            self._take(self.raft.take_ready())
+        led, self._leads = self._leads, self.raft.role is Role.LEADER
+        if self._leads:
+            return False
+        if self._appended or self._reads_arrived:
+            self._fail_waiting()
+        return led
+
+    def take_writes(self) -> list[LogWrite]:
+        """Log writes in order; they join the forming batch."""
+        taken, self._writes = self._writes, []
+        return taken
+
+    def take_held_messages(self) -> list[tuple[HostId, RaftMessage]]:
+        """Messages that may leave once those writes are durable."""
+        taken, self._held_messages = self._held_messages, []
+        return [(self._host_of[message.to_replica], message) for message in taken]
+
+    def take_copies_wanted(self) -> list[ReplicaId]:
+        """Followers whose next entry is compacted."""
+        taken, self._copies_wanted = self._copies_wanted, []
+        return taken
+
+    def compact(self, index: Index) -> None:
+        self.raft.compact(index)
+
+    def answer_reads(self) -> None:
+        """Answer the reads whose index is applied by now."""
+        while self._reads_ready and self._reads_ready[0][0] <= self.machine.last_applied:
+            for pending in self._reads_ready.popleft()[1]:
+                if not pending.answered:
+                    self.answer_read(pending)
+
+    def _ask_read_index(self, now_us: int) -> None:
+        waiting, self._reads_arrived = self._reads_arrived, []
+        self._read_context += 1
+        try:
+            self.raft.read_index(self._read_context, now_us)
+        except ShardraftError as error:
+            for pending in waiting:
+                error.shard = self.shard
+                self._pending.fail(pending, error)
+            return
+        self._reads_asked[self._read_context] = waiting
+
+    def _take(self, ready: Ready) -> None:
+        for message in ready.messages:
+            self._outbox.to_host(self._host_of[message.to_replica], message)
+        if ready.messages_after_persist:
+            self._held_messages.extend(ready.messages_after_persist)
+        if ready.write is not None:
+            self._writes.append(ready.write)
+        for read_state in ready.read_states:
+            self._reads_ready.append((read_state.index, self._reads_asked.pop(read_state.context)))
+        for lost in ready.reads_lost:
+            for pending in self._reads_asked.pop(lost.context):
+                self._pending.fail(pending, self._not_leader())
+        if ready.copies_wanted:
+            self._copies_wanted.extend(ready.copies_wanted)
+        if ready.notes:
+            self._outbox.notes.extend(ready.notes)
+
+    def _fail_waiting(self) -> None:
+        """What was appended may still commit under the next leader: its outcome is unknown (PROTOCOL)."""
+        appended, self._appended = self._appended, {}
+        for pending in appended.values():
+            error = NotLeader(leader=self.raft.leader_host, applied="unknown", shard=self.shard)
+            self._pending.fail(pending, error)
+        arrived, self._reads_arrived = self._reads_arrived, []
+        for pending in arrived:
+            self._pending.fail(pending, self._not_leader())
+
+    # What applying calls.
+
+    def batch_of(self, entry: Entry) -> Batch:
+        pending = self._appended.get(entry.index)
+        if pending is not None and pending.term == entry.term and pending.batch is not None:
+            return pending.batch
+        return self._codec.decode_batch(entry.payload)
+
+    def applied_batch(self, entry: Entry, result: ApplyResult) -> None:
+        pending = self._appended.pop(entry.index, None)
+        if pending is None:
+            return
+        if pending.term != entry.term:
+            # Another leader's entry took this place: what was appended here will never commit in this term,
+            # yet an earlier attempt of the same batch may have, so the outcome stays unknown.
+            self._pending.fail(pending, NotLeader(leader=self.raft.leader_host, applied="unknown", shard=self.shard))
+        elif isinstance(result, Refusal):
+            self._pending.fail(pending, _refusal_error(result, self.shard))
+        else:
+            self._pending.answer(pending, WriteReply(pending.request.request_id, result))
+
+
+def _refusal_error(refusal: Refusal, shard: ShardId) -> ShardraftError:
+    if refusal is Refusal.SESSION_EXPIRED:
+        return SessionExpired(shard=shard)
+    if refusal is Refusal.SESSIONS_FULL:
+        return Overloaded("the shard holds as many sessions as it may", retry_after_ms=1000, shard=shard)
+    assert refusal is Refusal.WINDOW_FULL
+    return Overloaded("the session has too many unanswered batches", shard=shard)

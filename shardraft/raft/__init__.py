@@ -1,0 +1,27 @@
+"""The protocol: Raft as one pure state machine per group.
+
+What this room does: elections with pre-vote and check-quorum, log replication with pipelining
+and fast conflict back-off, the commit rule, read indexes, restoring from a snapshot. What it
+never does: I/O, clocks, threads, logging, entropy of its own, or anything about keys and values.
+
+The caller's contract, one group (``host/`` keeps it for all groups of a process at once)::
+
+    raft.step(message, now_us)              # a message from another replica
+    raft.propose(EntryKind.BATCH, payload, now_us)
+    raft.read_index(context, now_us)
+    raft.tick(now_us)                       # when raft.deadline_us has passed
+
+    ready = raft.take_ready()               # everything that came of it, once
+    send(ready.messages)                    # rests on nothing that is not yet durable
+    persist(ready.write)                    # truncate, then append, then hard state: one commit
+    ...                                     # and when, and only when, that commit is synced:
+    send(ready.messages_after_persist)      # votes, acknowledgements
+    raft.persisted(ready.write)             # in the order the readies were taken
+    apply(raft.log entries up to raft.commit_index)
+
+Several readies may be waiting for their commits at once; completions come in order. A leader
+sends entries to followers while its own disk still works (thesis section 10.2.1) and counts
+itself toward the majority only in ``persisted``. Completions carry the log's *generation*,
+which truncation and restore raise, so that a late completion of overwritten entries cannot
+make a new entry look persisted (decision 0003).
+"""

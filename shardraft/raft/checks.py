@@ -1,0 +1,72 @@
+"""What no correct replica sends: impossible terms and indexes, checked before anything is believed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from shardraft.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Heartbeat,
+    HeartbeatReply,
+    RequestPreVote,
+    RequestVote,
+)
+from shardraft.types import TERM_MAX
+
+_POSSIBLE: Final = range(TERM_MAX + 1)
+"""Terms and indexes that a message may name."""
+
+
+def _vote(message: RequestVote | RequestPreVote) -> str | None:
+    if message.last_log_index not in _POSSIBLE or not 0 <= message.last_log_term < message.term:
+        return "a candidate's log ends in an impossible index or term"
+    return None
+
+
+def _append_entries(message: AppendEntries) -> str | None:
+    """Entries follow one another from ``prev_log_index``; their terms never fall nor pass the leader's."""
+    index, term = message.prev_log_index, message.prev_log_term
+    if not 0 <= index <= TERM_MAX or not 0 <= term <= message.term or not 0 <= message.leader_commit <= TERM_MAX:
+        return "an impossible index or term in AppendEntries"
+    if (index == 0) != (term == 0):
+        return "only the start of a log has index 0 and term 0"
+    for entry in message.entries:
+        index += 1
+        if entry.index != index or not term <= entry.term <= message.term or entry.term == 0:
+            return f"{entry!r} where entry {index} of term {term} to {message.term} belongs"
+        term = entry.term
+    return None
+
+
+def _append_entries_reply(message: AppendEntriesReply) -> str | None:
+    if message.match_index not in _POSSIBLE or message.conflict_index not in _POSSIBLE:
+        return "an impossible index in an AppendEntriesReply"
+    return None if message.conflict_term in _POSSIBLE else "an impossible term in an AppendEntriesReply"
+
+
+def _heartbeat(message: Heartbeat) -> str | None:
+    return None if message.commit_index in _POSSIBLE else "an impossible commit index in a Heartbeat"
+
+
+def _heartbeat_reply(message: HeartbeatReply) -> str | None:
+    return None if message.round >= 0 else "an impossible round"
+
+
+_CHECKS: Final[dict[type[Any], Any]] = {
+    RequestPreVote: _vote,
+    RequestVote: _vote,
+    AppendEntries: _append_entries,
+    AppendEntriesReply: _append_entries_reply,
+    Heartbeat: _heartbeat,
+    HeartbeatReply: _heartbeat_reply,
+}
+
+
+def impossible(message: Any) -> str | None:
+    """Why ``message`` cannot come from a correct replica; None when it can. Its addresses are not looked at."""
+    if not 0 <= message.term <= TERM_MAX:
+        return f"term {message.term} is impossible"
+    check = _CHECKS.get(type(message))
+    reason: str | None = check(message) if check is not None else None
+    return reason

@@ -1,0 +1,201 @@
+"""The follower: appends what its leader sends, votes, and waits for silence (sections 5.2, 5.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from shardraft.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Heartbeat,
+    HeartbeatReply,
+    TimeoutNow,
+)
+from shardraft.raft.ready import BecameFollower, Role, Truncated
+from shardraft.raft.role import RoleState
+from shardraft.types import INTEGER_MAX, NO_REPLICA, Index, ReplicaId
+
+if TYPE_CHECKING:
+    from shardraft.raft.core import Raft
+
+
+class Follower(RoleState):
+    """Its fields are about the leader: when it was last heard and whether its connection is open."""
+
+    role: ClassVar[Role] = Role.FOLLOWER
+    __slots__ = ("_connected", "_election_us", "_heard_us", "_hint_us", "_timeout_us")
+
+    def __init__(self, raft: Raft) -> None:
+        super().__init__(raft)
+        self._timeout_us = raft.draw_election_timeout_us()
+        self._heard_us = raft.now_us
+        self._connected = True
+        self._hint_us: int | None = None
+        self._election_us = 0
+        self.restart_timer()
+
+    # The election timer
+
+    def restart_timer(self) -> None:
+        """Wait a whole election timeout from this moment on; a replica that is no voter waits for ever."""
+        raft = self.raft
+        self._hint_us = None
+        self._election_us = raft.now_us + self._timeout_us if raft.is_voter else INTEGER_MAX
+        raft.deadline_us = self._election_us
+
+    def on_deadline(self) -> None:
+        """Silence for an election timeout, or a closed connection to the leader: ask whether an election would win."""
+        raft = self.raft
+        hint = self._hint_us is not None and raft.now_us < self._election_us
+        if raft.may_campaign():
+            raft.become_pre_candidate(hint=hint)
+        else:
+            self.restart_timer()
+
+    def hears_leader(self) -> bool:
+        """Heard within the shortest election timeout, over a connection that is still open."""
+        raft = self.raft
+        recent = raft.now_us - self._heard_us < raft.election_timeout_us
+        return raft.leader != NO_REPLICA and self._connected and recent
+
+    def leader_disconnected(self) -> None:
+        """The leader's connection closed: ask early, after a short random wait so that not all ask at once."""
+        raft = self.raft
+        self._connected = False
+        if raft.is_voter and self._hint_us is None:
+            self._hint_us = raft.now_us + raft.random.randrange(raft.config.pre_vote_hint_ms_max * 1000 + 1)
+            raft.deadline_us = min(self._election_us, self._hint_us)
+
+    def leader_connected(self) -> None:
+        """The leader's connection is open again: there is no reason to ask early any more."""
+        self._connected = True
+        self._hint_us = None
+        self.raft.deadline_us = self._election_us
+
+    def granted_vote(self) -> None:
+        """A candidate that got this vote may win: give it an election timeout."""
+        self.restart_timer()
+
+    def granted_pre_vote(self) -> None:
+        """Another asks early too: let it, rather than split the vote."""
+        self._hint_us = None
+        self.raft.deadline_us = self._election_us
+
+    def hear(self, sender: ReplicaId) -> bool:
+        """A message of the current term's leader arrived. False, and refused, when another leads this term."""
+        raft = self.raft
+        if raft.leader != sender:
+            if raft.leader != NO_REPLICA:
+                raft.refuse(f"replica {sender} claims term {raft.term}, which replica {raft.leader} leads")
+                return False
+            raft.leader = sender
+            raft.note(BecameFollower(raft.shard, raft.term, sender, "heard from the leader"))
+        self._heard_us = raft.now_us
+        self._connected = True
+        self.restart_timer()
+        return True
+
+    # Messages
+
+    def append_entries(self, message: AppendEntries) -> None:
+        """Section 5.3: append what follows a matching entry, refuse what does not, and learn the commit index.
+
+        The acknowledgement is fixed here, with the term that accepted the entries, and leaves when
+        they are durable.
+        """
+        if not self.hear(message.from_replica):
+            return
+        raft = self.raft
+        if raft.restoring is not None:
+            return  # The log is about to be replaced by a snapshot; what is not acknowledged is sent again.
+        log = raft.log
+        prev_log_index = message.prev_log_index
+        entries = message.entries
+        if prev_log_index == log.last_index and message.prev_log_term == log.last_term:
+            if entries:
+                log.append(entries)
+        elif prev_log_index > raft.commit_index and log.term_at(prev_log_index) != message.prev_log_term:
+            self._refuse_entries(message)
+            return
+        elif not self._merge(message):
+            return
+        last_new_index = prev_log_index + len(entries)
+        commit_index = min(message.leader_commit, last_new_index)
+        if commit_index > raft.commit_index:
+            raft.commit_index = commit_index
+        # What is committed matches every leader's log (section 5.4), even where this message ends earlier.
+        match_index = max(last_new_index, raft.commit_index)
+        raft.send_after_persist(
+            AppendEntriesReply(raft.shard, raft.term, raft.replica, message.from_replica, True, match_index)
+        )
+
+    def _refuse_entries(self, message: AppendEntries) -> None:
+        """Tell the leader where the logs can agree at the latest, so that it skips whole terms (end of 5.3)."""
+        raft = self.raft
+        prev_log_index = message.prev_log_index
+        conflict_index = raft.log.last_index_of_term_at_most(message.prev_log_term, prev_log_index)
+        conflict_term = raft.log.term_at(conflict_index) or 0
+        raft.send_after_persist(
+            AppendEntriesReply(
+                raft.shard,
+                raft.term,
+                raft.replica,
+                message.from_replica,
+                False,
+                prev_log_index,
+                conflict_index,
+                conflict_term,
+            )
+        )
+
+    def _merge(self, message: AppendEntries) -> bool:
+        """Entries that overlap this log: skip the equal ones, overwrite from the first that differs.
+
+        False, and refused, when that would overwrite a committed entry: no leader asks for that.
+        """
+        raft = self.raft
+        log = raft.log
+        own_term = log.term_at(message.prev_log_index)
+        if own_term is not None and own_term != message.prev_log_term:
+            raft.refuse(f"replica {message.from_replica} disagrees about committed entry {message.prev_log_index}")
+            return False
+        for position, entry in enumerate(message.entries):
+            own_term = log.term_at(entry.index)
+            if own_term == entry.term or entry.index < log.first_index:
+                continue
+            if own_term is not None and not self._truncate_from(entry.index, message.from_replica):
+                return False
+            log.append(message.entries[position:])
+            return True
+        return True
+
+    def _truncate_from(self, index: Index, sender: ReplicaId) -> bool:
+        raft = self.raft
+        if index <= raft.commit_index:
+            raft.refuse(f"replica {sender} would overwrite committed entry {index}")
+            return False
+        raft.log.truncate_from(index)
+        raft.note(Truncated(raft.shard, raft.term, index))
+        return True
+
+    def heartbeat(self, message: Heartbeat) -> None:
+        """A round of the leader: say that it is still followed, and learn the commit index.
+
+        The answer promises the term, so it waits while that is not durable.
+        """
+        raft = self.raft
+        if message.commit_index > raft.log.last_index:
+            raft.refuse(f"replica {message.from_replica} believes that entry {message.commit_index} is held here")
+            return
+        if not self.hear(message.from_replica):
+            return
+        if message.commit_index > raft.commit_index:
+            raft.commit_index = message.commit_index
+        raft.send_promising_term(
+            HeartbeatReply(raft.shard, raft.term, raft.replica, message.from_replica, message.round)
+        )
+
+    def timeout_now(self, message: TimeoutNow) -> None:
+        """Leadership transfer (thesis 3.10): campaign at once, without asking first."""
+        if self.hear(message.from_replica) and self.raft.may_campaign():
+            self.raft.become_candidate(transfer=True)

@@ -1,0 +1,1 @@
+"""Public conformance data of other projects, run against this one."""

@@ -1,0 +1,1 @@
+"""Tests of one process as a pure machine, and of its parts."""

@@ -1,0 +1,205 @@
+"""All copies that a host sends: who waits, who shares, what is kept and what is dropped."""
+
+from __future__ import annotations
+
+from shardraft.config import Limits
+from shardraft.host.copy import CopyTarget
+from shardraft.host.events import CopySpooled
+from shardraft.host.messages import CopyReply
+from shardraft.host.outbound_copies import CopiesReady, OutboundCopies
+from shardraft.host.turn import DropCopy, SpoolCopy
+from shardraft.types import Index, ShardId
+
+SECOND_US = 1_000_000
+FIRST_ID = 5 << 32
+
+
+class Source:
+    """A host that spools what it is asked for at once, at index 100, in two chunks."""
+
+    def __init__(self, limits: Limits | None = None, *, spools: bool = True) -> None:
+        self.first_index: dict[ShardId, Index] = {}
+        self.spools = spools
+        self.index = 100
+        self.now_us = 0
+        self.commands: list[SpoolCopy | DropCopy] = []
+        self.copies = OutboundCopies(
+            limits or Limits(), FIRST_ID, lambda copy_id, number: b"data", lambda shard: self.first_index.get(shard, 1)
+        )
+
+    def want(self, *targets: CopyTarget) -> CopiesReady:
+        for target in targets:
+            self.copies.want(target, self.now_us)
+        return self.turn()
+
+    def turn(self) -> CopiesReady:
+        ready = self.copies.take_ready(self.now_us)
+        self.commands += ready.commands
+        for command in ready.commands:
+            if self.spools and isinstance(command, SpoolCopy):
+                self.spooled(command)
+        return ready
+
+    def spooled(self, command: SpoolCopy) -> None:
+        self.copies.spooled(CopySpooled(self.now_us, command.shard, command.copy_id, self.index, 4, 2))
+
+    def later(self, seconds: int) -> CopiesReady:
+        self.now_us += seconds * SECOND_US
+        self.copies.tick(self.now_us)
+        return self.turn()
+
+    def reply(self, target: CopyTarget, copy_id: int, next_number: int, *, refused: bool = False) -> CopiesReady:
+        reply = CopyReply(
+            target.shard, target.term, target.to_replica, target.from_replica, copy_id, next_number, refused
+        )
+        if target.connection:
+            self.copies.reply_of_child(target.connection, reply, self.now_us)
+        else:
+            self.copies.reply_of_follower(target.host, reply, self.now_us)
+        return self.turn()
+
+
+def learner(connection: int, shard: ShardId = 7) -> CopyTarget:
+    return CopyTarget(shard, connection=connection)
+
+
+FOLLOWER = CopyTarget(7, host=3, term=5, from_replica=1, to_replica=3)
+
+
+def test_a_copy_is_spooled_then_sent_then_finished() -> None:
+    source = Source(spools=False)
+    assert source.want(FOLLOWER).commands == (SpoolCopy(7, FIRST_ID),)
+    assert source.copies.is_spooling(7)
+    assert source.turn().chunks == ()
+    source.spooled(SpoolCopy(7, FIRST_ID))
+    assert source.copies.index_on_its_way(7) == 100
+    ready = source.turn()
+    assert [(target, chunk.number, chunk.to_replica) for target, chunk in ready.chunks] == [
+        (FOLLOWER, 0, 3),
+        (FOLLOWER, 1, 3),
+    ]
+    ready = source.reply(FOLLOWER, FIRST_ID, 2)
+    assert ready.finished == ((FOLLOWER, 100),)
+    assert source.copies.index_on_its_way(7) is None
+    assert source.turn().finished == (), "it is said once"
+
+
+def test_receivers_of_one_shard_share_one_snapshot() -> None:
+    source = Source()
+    source.want(FOLLOWER, learner(9))
+    assert source.commands == [SpoolCopy(7, FIRST_ID)]
+    assert {chunk.copy_id for _, chunk in source.turn().chunks} == {FIRST_ID}
+
+
+def test_a_bounded_number_is_sent_at_once_and_the_others_wait_their_turn() -> None:
+    source = Source(Limits(copies_max=2))
+    source.want(learner(1), learner(2), learner(3), learner(4))
+    assert sorted({target.connection for target, _ in source.turn().chunks}) == [1, 2]
+    ready = source.reply(learner(2), FIRST_ID, 2)
+    assert {target.connection for target, _ in ready.chunks} == {3}
+    source.copies.forget_connection(1, 0)
+    source.copies.forget_connection(3, 0)
+    assert {target.connection for target, _ in source.turn().chunks} == {4}
+
+
+def test_wanting_what_is_under_way_changes_nothing() -> None:
+    source = Source()
+    source.want(FOLLOWER, FOLLOWER)
+    source.turn()
+    assert source.want(FOLLOWER).chunks == ()
+    assert source.commands == [SpoolCopy(7, FIRST_ID)]
+
+
+def test_a_new_term_begins_the_transfer_anew_from_the_same_snapshot() -> None:
+    source = Source()
+    source.want(FOLLOWER)
+    source.turn()
+    newer = CopyTarget(7, host=3, term=6, from_replica=1, to_replica=3)
+    ready = source.want(newer)
+    assert {(chunk.term, chunk.copy_id) for _, chunk in ready.chunks} == {(6, FIRST_ID)}
+    assert source.commands == [SpoolCopy(7, FIRST_ID)]
+
+
+def test_a_snapshot_is_kept_a_while_for_a_broken_link_to_resume() -> None:
+    source = Source()
+    source.want(learner(1))
+    source.copies.forget_connection(1, source.now_us)
+    source.later(9)
+    ready = source.want(learner(2))
+    assert {chunk.copy_id for _, chunk in ready.chunks} == {FIRST_ID}
+    assert source.commands == [SpoolCopy(7, FIRST_ID)]
+
+
+def test_a_snapshot_that_nobody_receives_is_dropped_in_the_end() -> None:
+    source = Source()
+    source.want(learner(1))
+    source.reply(learner(1), FIRST_ID, 2)
+    assert source.copies.next_deadline_us == 10 * SECOND_US
+    assert source.later(9).commands == ()
+    assert source.later(1).commands == (DropCopy(FIRST_ID),)
+    assert source.copies.next_deadline_us is None
+    assert source.turn() == CopiesReady()
+
+
+def test_a_snapshot_that_the_log_no_longer_follows_is_not_used_again() -> None:
+    source = Source()
+    source.want(learner(1))
+    source.first_index[7] = 101
+    source.want(learner(2))
+    assert source.commands == [SpoolCopy(7, FIRST_ID)], "entry 101 follows index 100"
+    source.copies.forget_connection(2, 0)
+    source.first_index[7] = 102
+    source.index = 150
+    source.want(learner(2))
+    assert source.commands[1:] == [SpoolCopy(7, FIRST_ID + 1)]
+    source.turn()
+    source.copies.forget_connection(1, 0)
+    source.turn()
+    assert source.commands[2:] == [DropCopy(FIRST_ID)], "the former one went when its last receiver did"
+
+
+def test_a_refused_copy_is_not_offered_again() -> None:
+    source = Source()
+    source.want(learner(1))
+    assert source.reply(learner(1), FIRST_ID, 0, refused=True).failed == (learner(1),)
+    assert source.commands[1:] == [DropCopy(FIRST_ID)]
+    source.want(learner(1))
+    assert source.commands[2:] == [SpoolCopy(7, FIRST_ID + 1)]
+
+
+def test_a_silent_receiver_loses_its_place_to_the_next() -> None:
+    source = Source(Limits(copies_max=1))
+    source.want(learner(1), learner(2))
+    source.turn()
+    *waited, last = [source.later(1) for _ in range(10)]
+    assert [ready.failed for ready in waited] == [()] * 9
+    assert last.failed == (learner(1),)
+    assert {target.connection for target, _ in last.chunks} == {2}
+    assert source.reply(learner(2), FIRST_ID, 2).finished == ((learner(2), 100),)
+
+
+def test_when_leadership_ends_its_followers_copies_end_and_learners_go_on() -> None:
+    source = Source()
+    source.want(FOLLOWER, learner(9))
+    source.copies.forget_followers(7, 0)
+    source.copies.forget_followers(8, 0)
+    assert {target for target, _ in source.turn().chunks} == {learner(9)}
+    assert source.reply(FOLLOWER, FIRST_ID, 2).finished == ()
+
+
+def test_a_receiver_forgotten_while_it_waits_is_sent_nothing() -> None:
+    source = Source(Limits(copies_max=1))
+    source.want(learner(1), learner(2))
+    source.copies.forget_connection(2, 0)
+    source.reply(learner(1), FIRST_ID, 2)
+    assert source.turn().chunks == ()
+
+
+def test_a_snapshot_spooled_for_nobody_is_dropped_too() -> None:
+    source = Source(spools=False)
+    source.want(learner(1))
+    source.copies.forget_connection(1, 0)
+    source.spooled(SpoolCopy(7, FIRST_ID))
+    assert source.later(10).commands == (DropCopy(FIRST_ID),)
+    source.spooled(SpoolCopy(7, FIRST_ID))
+    assert source.turn().commands == ()

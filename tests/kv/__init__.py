@@ -1,0 +1,1 @@
+"""Tests of what is replicated: batches, sessions, the machine and its write buffer."""

@@ -1,0 +1,453 @@
+"""A small world for Raft groups: replicas with disks of their own, and messages that wait to be delivered.
+
+Nothing happens by itself. A test takes readies, finishes writes, delivers messages and lets time
+pass, one by one or with ``stabilize``, which does all of it until nothing is left to do. A disk
+keeps exactly the writes that were finished; a crash loses the others. Replica n is on host n.
+
+Every message that leaves is checked against the disk it must rest on, every append and commit
+against what all other replicas appended and committed (``Law``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import attrs
+
+from shardraft.config import RaftConfig
+from shardraft.raft.core import Raft
+from shardraft.raft.entry import Entry, EntryKind, encode_entry
+from shardraft.raft.log import RaftLog
+from shardraft.raft.messages import AppendEntriesReply, HeartbeatReply, RaftMessage, RequestVote, RequestVoteReply
+from shardraft.raft.quorum import majority_index
+from shardraft.raft.ready import (
+    BecameLeader,
+    HardState,
+    LogSummary,
+    LogWrite,
+    RaftNote,
+    ReadLost,
+    ReadState,
+    Ready,
+    Refused,
+    Role,
+)
+from shardraft.types import HostId, Index, Membership, ReplicaId, ShardId, Term
+
+SHARD: ShardId = 7
+NOBODY: ReplicaId = 0
+ONE_SECOND_US = 1_000_000
+
+
+@attrs.frozen(slots=True)
+class Copy:
+    """A whole snapshot in one message; only its place in the log matters here."""
+
+    term: Term
+    from_replica: ReplicaId
+    to_replica: ReplicaId
+    index: Index
+    index_term: Term
+    time_us: int
+
+
+@attrs.frozen(slots=True)
+class CopyDone:
+    """The answer to a snapshot; ``index`` is None when it was not wanted."""
+
+    from_replica: ReplicaId
+    to_replica: ReplicaId
+    index: Index | None
+
+
+Message = RaftMessage | Copy | CopyDone
+
+
+@attrs.frozen(slots=True)
+class Lost:
+    """A message that a cut link swallowed."""
+
+    message: Message
+
+
+class Disk:
+    """What survives a crash: the entries and hard state of every finished write."""
+
+    def __init__(self) -> None:
+        self.first_index: Index = 1
+        self.previous_term: Term = 0
+        self.time_us = 0
+        self.entries: list[Entry] = []
+        self.hard_state = HardState()
+        self.reads = 0
+
+    @property
+    def last_index(self) -> Index:
+        return self.first_index + len(self.entries) - 1
+
+    def entry(self, index: Index) -> Entry | None:
+        return self.entries[index - self.first_index] if self.first_index <= index <= self.last_index else None
+
+    def write(self, write: LogWrite) -> None:
+        if write.truncate_from is not None:
+            del self.entries[max(0, write.truncate_from - self.first_index) :]
+        for entry in write.entries:
+            assert entry.index == self.last_index + 1, "a write leaves a gap on disk"
+            self.entries.append(entry)
+        if write.hard_state is not None:
+            assert write.hard_state.current_term >= self.hard_state.current_term
+            self.hard_state = write.hard_state
+
+    def compact_to(self, index: Index) -> None:
+        if index >= self.first_index:
+            dropped = self.entries[: index - self.first_index + 1]
+            self.previous_term, self.time_us = dropped[-1].term, dropped[-1].time_us
+            del self.entries[: len(dropped)]
+            self.first_index = index + 1
+
+    def reset(self, index: Index, term: Term, time_us: int) -> None:
+        self.entries.clear()
+        self.first_index, self.previous_term, self.time_us = index + 1, term, time_us
+
+    def summary(self) -> LogSummary:
+        terms = tuple(entry.term for entry in self.entries)
+        sizes = tuple(len(entry.encoded) for entry in self.entries)
+        return LogSummary(self.first_index, self.previous_term, terms, sizes)
+
+    def read_entries(self, shard: ShardId, low: Index, high: Index, bytes_max: int) -> list[bytes]:
+        self.reads += 1
+        found: list[bytes] = []
+        for entry in self.entries[low - self.first_index : high - self.first_index]:
+            if found and sum(map(len, found)) + len(entry.encoded) > bytes_max:
+                break
+            found.append(entry.encoded)
+        return found
+
+
+class Law:
+    """What must hold across all replicas and all time (Figure 3), checked as things happen."""
+
+    def __init__(self) -> None:
+        self.leaders: dict[Term, ReplicaId] = {}
+        self.votes: dict[tuple[Term, ReplicaId], ReplicaId] = {}
+        self.appended: dict[tuple[Index, Term], tuple[Entry, Term]] = {}
+        self.committed: dict[Index, Entry] = {}
+        self.commit_index: Index = 0
+
+    def check_leader(self, note: BecameLeader, replica: ReplicaId) -> None:
+        assert self.leaders.setdefault(note.term, replica) == replica, f"two leaders in term {note.term}"
+
+    def check_entry(self, entry: Entry, previous_term: Term) -> None:
+        known = self.appended.setdefault((entry.index, entry.term), (entry, previous_term))
+        assert known == (entry, previous_term), f"log matching is broken at {entry!r}"
+        before = self.appended.get((entry.index - 1, previous_term))
+        assert before is None or before[0].time_us <= entry.time_us, f"the log's time goes back at {entry!r}"
+
+    def check_commit(self, entry: Entry) -> None:
+        known = self.committed.setdefault(entry.index, entry)
+        assert known == entry, f"two entries were committed at {entry.index}: {known!r}, {entry!r}"
+        self.commit_index = max(self.commit_index, entry.index)
+
+    def check_message(self, message: RaftMessage, disk: Disk) -> None:
+        """Nothing is promised before it is persisted."""
+        durable = disk.hard_state
+        later = durable.current_term > message.term
+        if isinstance(message, RequestVote):
+            assert later or (durable.current_term, durable.voted_for) == (message.term, message.from_replica)
+        elif isinstance(message, RequestVoteReply) and message.vote_granted:
+            assert later or (durable.current_term, durable.voted_for) == (message.term, message.to_replica)
+            voted = self.votes.setdefault((message.term, message.from_replica), message.to_replica)
+            assert voted == message.to_replica, "one replica voted twice in one term"
+        elif isinstance(message, AppendEntriesReply):
+            assert durable.current_term >= message.term
+            if message.success:
+                assert later or disk.last_index >= message.match_index, "an acknowledgement of what is not durable"
+        elif isinstance(message, HeartbeatReply):
+            assert durable.current_term >= message.term
+
+
+class Node:
+    """One replica, its disk, and the readies whose writes are not finished."""
+
+    def __init__(self, cluster: Cluster, replica: ReplicaId) -> None:
+        self.cluster = cluster
+        self.replica = replica
+        self.disk = Disk()
+        self.disk_paused = False
+        self.pending: deque[Ready] = deque()
+        self.notes: list[RaftNote] = []
+        self.read_states: list[ReadState] = []
+        self.reads_lost: list[ReadLost] = []
+        self.copies_wanted: list[ReplicaId] = []
+        self.checked_index: Index = 0
+        self.raft = self._start()
+
+    def _start(self) -> Raft:
+        cluster, disk = self.cluster, self.disk
+        config = cluster.config
+        log = RaftLog(SHARD, disk, disk.summary(), cache_bytes_max=config.log_cache_bytes_max)
+        return Raft(
+            shard=SHARD,
+            replica=self.replica,
+            membership=cluster.membership,
+            log=log,
+            hard_state=disk.hard_state,
+            config=config,
+            random=random.Random(cluster.random.getrandbits(32)),
+            now_us=cluster.now_us,
+            time_us=disk.time_us,
+        )
+
+    def restart(self) -> None:
+        """Crash, losing every write that is not finished, and start from the disk."""
+        self.pending.clear()
+        self.copies_wanted.clear()
+        self.checked_index = 0
+        self.raft = self._start()
+
+    def take(self) -> Ready:
+        """Take what came of the inputs; its messages leave, its write begins."""
+        before = self.raft.log.last_index
+        ready = self.raft.take_ready()
+        assert ready.write is not None or not ready.messages_after_persist
+        if ready.write is not None:
+            self.pending.append(ready)
+            for entry in ready.write.entries:
+                self.cluster.law.check_entry(entry, self.raft.log.term_at(entry.index - 1) or 0)
+        self.notes += ready.notes
+        self.read_states += ready.read_states
+        self.reads_lost += ready.reads_lost
+        self.copies_wanted += ready.copies_wanted
+        for note in ready.notes:
+            if isinstance(note, BecameLeader):
+                self.cluster.law.check_leader(note, self.replica)
+            self.cluster.say(self.replica, note)
+        for state in ready.read_states:
+            self.cluster.say(self.replica, state)
+        for lost in ready.reads_lost:
+            self.cluster.say(self.replica, lost)
+        self._send(ready.messages)
+        self.check_commits()
+        assert self.raft.log.last_index == before, "taking a ready appends nothing"
+        return ready
+
+    def persist(self) -> None:
+        """Finish the oldest write; what rests on it leaves."""
+        ready = self.pending.popleft()
+        assert ready.write is not None
+        self.disk.write(ready.write)
+        self._send(ready.messages_after_persist)
+        self.raft.persisted(ready.write)
+        self.check_commits()
+
+    def install(self, copy: Copy) -> None:
+        """Install a snapshot: earlier writes finish first, then the log is reset, then the core is told."""
+        while self.pending:
+            self.persist()
+        self.disk.reset(copy.index, copy.index_term, copy.time_us)
+        self.raft.restore(copy.index, copy.index_term, self.cluster.membership, copy.time_us)
+        self.checked_index = copy.index
+
+    def check_commits(self) -> None:
+        raft, law = self.raft, self.cluster.law
+        low = max(self.checked_index + 1, raft.log.first_index)
+        for entry in raft.log.entries(low, raft.commit_index + 1, 1 << 30):
+            law.check_commit(entry)
+        if raft.role is Role.LEADER and raft.commit_index > self.checked_index:
+            self._check_durable_on_majority(raft.commit_index)
+        self.checked_index = max(self.checked_index, raft.commit_index)
+
+    def _check_durable_on_majority(self, index: Index) -> None:
+        entry = self.raft.log.entries(index, index + 1, 0)[0]
+        membership = self.cluster.membership
+        held = {node.replica: int(node.holds_durably(entry)) for node in self.cluster.nodes.values()}
+        assert majority_index(membership.voters, held), f"{entry!r} was committed without a durable majority"
+        assert majority_index(membership.voters_outgoing, held), f"{entry!r} lacks the outgoing majority"
+
+    def holds_durably(self, entry: Entry) -> bool:
+        return entry.index < self.disk.first_index or self.disk.entry(entry.index) == entry
+
+    def _send(self, messages: tuple[RaftMessage, ...]) -> None:
+        for message in messages:
+            assert message.from_replica == self.replica
+            self.cluster.law.check_message(message, self.disk)
+            self.cluster.send(message)
+
+
+class Cluster:
+    """Replicas 1..n of one group. ``messages`` are on their way; ``cuts`` are directed links that lose everything."""
+
+    def __init__(
+        self,
+        voters: tuple[ReplicaId, ...] = (1, 2, 3),
+        *,
+        voters_outgoing: tuple[ReplicaId, ...] = (),
+        config: RaftConfig | None = None,
+        seed: int = 1,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.config = RaftConfig() if config is None else config
+        plain = Membership.of({replica: replica for replica in sorted({*voters, *voters_outgoing})})
+        self.membership = attrs.evolve(plain, voters=voters, voters_outgoing=voters_outgoing)
+        self.now_us = 0
+        self.law = Law()
+        self.messages: list[Message] = []
+        self.cuts: set[tuple[ReplicaId, ReplicaId]] = set()
+        self.trace: list[tuple[ReplicaId, object]] = []
+        self.nodes = {member.replica: Node(self, member.replica) for member in self.membership.members}
+
+    def raft(self, replica: ReplicaId) -> Raft:
+        return self.nodes[replica].raft
+
+    # Messages
+
+    def say(self, replica: ReplicaId, what: object) -> None:
+        self.trace.append((replica, what))
+
+    def send(self, message: Message) -> None:
+        self.messages.append(message)
+
+    def deliver(self, message: Message) -> None:
+        """Hand over a message, wherever it comes from; a cut link loses it."""
+        if (message.from_replica, message.to_replica) in self.cuts:
+            self.say(NOBODY, Lost(message))
+            return
+        node = self.nodes[message.to_replica]
+        if isinstance(message, Copy):
+            self.say(NOBODY, message)
+            self._deliver_copy(node, message)
+        elif isinstance(message, CopyDone):
+            node.raft.copy_finished(message.from_replica, message.index)
+        else:
+            self.say(NOBODY, message)
+            node.raft.step(message, self.now_us)
+        node.check_commits()
+
+    def _deliver_copy(self, node: Node, copy: Copy) -> None:
+        installed = node.raft.accept_copy(copy.from_replica, copy.term, self.now_us)
+        installed = installed and node.raft.begin_restore(copy.index, copy.index_term)
+        if installed:
+            node.install(copy)
+        self.send(CopyDone(node.replica, copy.from_replica, copy.index if installed else None))
+
+    def deliver_all(self) -> None:
+        """Deliver what is on its way at this moment, in order."""
+        waiting, self.messages = self.messages, []
+        for message in waiting:
+            self.deliver(message)
+
+    def send_copies(self, node: Node) -> None:
+        """Answer every wish for a snapshot with one of all that the node has committed."""
+        raft = node.raft
+        for replica in node.copies_wanted:
+            index = raft.commit_index
+            term = raft.log.term_at(index)
+            assert term is not None
+            self.send(Copy(raft.term, node.replica, replica, index, term, raft.last_time_us()))
+        node.copies_wanted.clear()
+
+    def prepare(self, replica: ReplicaId, terms: tuple[Term, ...], *, current_term: Term = 0) -> None:
+        """Start ``replica`` anew from a disk that holds one entry of each of ``terms``, in that order."""
+        node = self.nodes[replica]
+        node.disk.entries = [
+            encode_entry(SHARD, index, term, EntryKind.BATCH, index, f"{index}/{term}".encode())
+            for index, term in enumerate(terms, 1)
+        ]
+        node.disk.hard_state = HardState(max((current_term, *terms)))
+        node.restart()
+
+    # Running
+
+    def turn(self) -> None:
+        """Every replica takes its ready, and disks that are not paused finish their writes."""
+        for node in self.nodes.values():
+            if node.raft.has_ready:
+                node.take()
+            while node.pending and not node.disk_paused:
+                node.persist()
+            self.send_copies(node)
+
+    def stabilize(self, turns_max: int = 200) -> None:
+        """Turns and deliveries until nothing is left to do; no time passes."""
+        for _ in range(turns_max):
+            self.turn()
+            if not self.messages and not any(node.raft.has_ready for node in self.nodes.values()):
+                return
+            self.deliver_all()
+        raise AssertionError(f"still busy after {turns_max} turns: {self.messages[:3]}")
+
+    def run(self, seconds: float, *, paused: tuple[ReplicaId, ...] = (), tick_ms: int = 10) -> None:
+        """Let time pass, tick by tick, delivering everything; ``paused`` replicas get no ticks."""
+        end_us = self.now_us + round(seconds * ONE_SECOND_US)
+        while self.now_us < end_us:
+            self.now_us += tick_ms * 1000
+            for node in self.nodes.values():
+                if node.replica not in paused:
+                    node.raft.tick(self.now_us)
+            self.stabilize()
+
+    def campaign(self, replica: ReplicaId) -> None:
+        """Let time pass until ``replica``, and only it, notices that its election timer ran out."""
+        raft = self.raft(replica)
+        assert raft.role is not Role.LEADER
+        self.now_us = max(self.now_us, raft.deadline_us)
+        raft.tick(self.now_us)
+
+    def elect(self, replica: ReplicaId) -> Raft:
+        self.campaign(replica)
+        self.stabilize()
+        raft = self.raft(replica)
+        assert raft.role is Role.LEADER, raft.role
+        return raft
+
+    def elect_without_stabilizing(self, replica: ReplicaId) -> Raft:
+        """Elect ``replica``, and stop before anything of its term reaches a follower."""
+        self.campaign(replica)
+        while self.raft(replica).role is not Role.LEADER:
+            self.turn()
+            self.deliver_all()
+        self.turn()
+        self.messages.clear()
+        return self.raft(replica)
+
+    def heartbeat(self, replica: ReplicaId) -> None:
+        """Let time pass until the leader's next heartbeat is due, and deliver all that follows."""
+        raft = self.raft(replica)
+        assert raft.role is Role.LEADER
+        self.now_us = max(self.now_us, raft.deadline_us)
+        raft.tick(self.now_us)
+        self.stabilize()
+
+    def propose(self, replica: ReplicaId, text: str) -> Entry:
+        return self.raft(replica).propose(EntryKind.BATCH, text.encode(), self.now_us)
+
+    # Trouble
+
+    def lose(self, replica: ReplicaId) -> None:
+        """What ``replica`` has to say gets lost on its way; its write begins."""
+        self.nodes[replica].take()
+        self.messages.clear()
+
+    def isolate(self, replica: ReplicaId) -> None:
+        for other in self.nodes:
+            if other != replica:
+                self.cuts |= {(replica, other), (other, replica)}
+
+    def heal(self) -> None:
+        self.cuts.clear()
+
+    def disconnect(self, replica: ReplicaId, host: HostId) -> None:
+        self.raft(replica).peer_disconnected(host, self.now_us)
+
+    # Looking
+
+    def leaders(self) -> list[ReplicaId]:
+        return [node.replica for node in self.nodes.values() if node.raft.role is Role.LEADER]
+
+    def terms(self, replica: ReplicaId) -> list[Term]:
+        log = self.raft(replica).log
+        return [log.term_at(index) or 0 for index in range(log.first_index, log.last_index + 1)]
+
+    def refusals(self, replica: ReplicaId) -> list[str]:
+        return [note.reason for note in self.nodes[replica].notes if isinstance(note, Refused)]

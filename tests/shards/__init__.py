@@ -1,0 +1,1 @@
+"""Tests of slots, key ranges and the shard map."""
