@@ -1,0 +1,164 @@
+"""The main loop: drives one host with the inbox, the network and the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from shardraft.config import Limits
+from shardraft.host.events import CopyInstalled, CopySpooled, ShardMapKept, StateFlushed
+from shardraft.host.host import Host
+from shardraft.host.ports import Store
+from shardraft.host.turn import CopyCommand, DropCopy, HostNote, InstallCopy, SpoolCopy, StageChunk, StateBatch, Turn
+from shardraft.runtime.clock import now_us
+from shardraft.runtime.disk import DiskThread, LogThread
+from shardraft.runtime.inbox import Inbox, LogCommitted
+from shardraft.runtime.network import Network
+from shardraft.shards.shard_map import ShardMap
+
+
+class Driver:
+    """Carries out turns. Understands nothing of what it carries.
+
+    ``on_notes`` hears what the host says; ``on_failure`` is called once when a disk fails, and the caller
+    then ends the process (DESIGN promise 6).
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        store: Store,
+        network: Network,
+        inbox: Inbox,
+        limits: Limits,
+        on_notes: Callable[[tuple[HostNote, ...]], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._host = host
+        self._store = store
+        self._network = network
+        self._inbox = inbox
+        self._limits = limits
+        self._on_notes = on_notes
+        self._log = LogThread(store, self._log_committed, on_failure)
+        self._state = DiskThread("shardraft-state", on_failure)
+        self._stopping = False
+        self.turns = 0
+
+    async def run(self) -> None:
+        """Take events, step, begin a turn, carry it out; until a requested stop has flushed everything."""
+        host, inbox, events_max = self._host, self._inbox, self._limits.turn_events_max
+        while not (self._stopping and host.flushing.idle):
+            for event in await inbox.take(events_max, self._deadline_seconds()):
+                if type(event) is LogCommitted:
+                    for number in event.numbers:
+                        self._network.send(host.finish_turn(number, now_us()).messages)
+                else:
+                    host.step(event)  # type: ignore[arg-type]  # LogCommitted is the only other type.
+            self._carry_out(host.begin_turn(now_us()))
+
+    def _deadline_seconds(self) -> float:
+        """The host's next deadline on trio's clock."""
+        wait_us = self._host.next_deadline_us - now_us()
+        return trio.current_time() + max(0, wait_us) / 1e6
+
+    def _carry_out(self, turn: Turn) -> None:
+        self.turns += 1
+        if turn.messages:
+            self._network.send(turn.messages)
+        if turn.log_batch is not None:
+            self._log.submit(turn.number, turn.log_batch)
+        if turn.replies:
+            self._network.reply(turn.replies)
+        if turn.link_messages:
+            self._network.send_links(turn.link_messages)
+        if turn.state_batch is not None:
+            self._flush(turn.state_batch)
+        if turn.shard_map is not None:
+            self._keep(turn.shard_map)
+        for command in turn.copies:
+            self._copy(command)
+        for connection in turn.closes:
+            self._network.close(connection)
+        if turn.notes:
+            self._on_notes(turn.notes)
+
+    def _log_committed(self, numbers: list[int]) -> None:
+        self._inbox.put(LogCommitted(numbers))
+
+    def _flush(self, batch: StateBatch) -> None:
+        def job() -> Callable[[], None]:
+            self._store.commit_state(batch)
+            return lambda: self._inbox.put(StateFlushed(now_us(), batch.number))
+
+        self._state.submit(job)
+
+    def _keep(self, shard_map: ShardMap) -> None:
+        def job() -> Callable[[], None]:
+            self._store.save_shard_map(shard_map)
+            return lambda: self._inbox.put(ShardMapKept(now_us(), shard_map))
+
+        self._state.submit(job)
+
+    def _copy(self, command: CopyCommand) -> None:
+        if isinstance(command, SpoolCopy):
+            self._spool(command)
+        elif isinstance(command, DropCopy):
+            self._state.submit(self._dropping(command))
+        elif isinstance(command, StageChunk):
+            self._state.submit(self._staging(command))
+        else:
+            self._install(command)
+
+    def _spool(self, command: SpoolCopy) -> None:
+        def job() -> Callable[[], None]:
+            index, term, chunks = self._store.spool_copy(command.shard, command.copy_id)
+            event = CopySpooled(now_us(), command.shard, command.copy_id, index, term, chunks)
+            return lambda: self._inbox.put(event)
+
+        self._state.submit(job)
+
+    def _dropping(self, command: DropCopy) -> Callable[[], Callable[[], None]]:
+        def job() -> Callable[[], None]:
+            self._store.drop_copy(command.copy_id)
+            return _nothing
+
+        return job
+
+    def _staging(self, command: StageChunk) -> Callable[[], Callable[[], None]]:
+        def job() -> Callable[[], None]:
+            self._store.stage_chunk(command.shard, command.number, command.data)
+            return _nothing
+
+        return job
+
+    def _install(self, command: InstallCopy) -> None:
+        """State first, then the log is reset on its own thread, behind every batch submitted so far."""
+
+        def job() -> Callable[[], None]:
+            state = self._store.install_copy(command.shard, command.index, command.term)
+
+            def reset() -> Callable[[], None]:
+                self._store.reset_log(command.shard, command.index, command.term)
+                return lambda: self._inbox.put(CopyInstalled(now_us(), command.shard, command.number, state))
+
+            return lambda: self._log.run(reset)
+
+        self._state.submit(job)
+
+    def request_stop(self) -> None:
+        """Let ``run`` end once applied state is flushed; the caller bounds how long it waits for that."""
+        self._stopping = True
+        self._host.flushing.want()
+        self._inbox.wake()
+
+    async def close(self) -> None:
+        """Let the disk threads finish what they were given, and end them. The store is closed after this."""
+        with trio.CancelScope(shield=True):
+            await self._log.stop()
+            await self._state.stop()
+
+
+def _nothing() -> None:
+    """A finished command that nobody waits for."""

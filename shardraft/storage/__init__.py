@@ -1,0 +1,20 @@
+"""What survives: log, applied state, copies and identity of one host, behind the ``Store`` port, on LMDB.
+
+What this room does: keeps two LMDB environments per data directory (``log/`` and ``state/``), each
+written by one thread in whole, synced transactions; checks everything it reads; knows whose disk it
+is; makes and takes in copies of a shard's state. What it never does: start threads, decide what is
+written or when, or go on after a disk said no: it raises ``StorageError`` with a sentence that says
+what is wrong and what to do.
+
+A data directory::
+
+    lock            held by the one process that uses the directory; names its pid
+    identity        cluster id, host id, incarnation, boot nonce (``identity``)
+    log/            entries, hard states and compaction bases of all shards (``log``)
+    state/          keys and machine states of all shards, the shard map (``state``)
+    copies/         snapshots being sent or received; emptied at each start (``copies``)
+
+``identity.create_data_directory`` and ``store.open_store`` are the doors. Threads: ``commit_log`` and
+``reset_log`` belong to the log's thread, ``commit_state``, ``save_shard_map`` and ``install_copy`` to the
+state's; ``get``, ``scan``, ``read_entries`` and ``read_chunk`` may be called on any.
+"""

@@ -1,0 +1,118 @@
+"""How keys and records look in the two environments. Bytes only; knows neither LMDB nor files.
+
+Log environment::
+
+    meta         b"format", b"identity"
+    entries      shard u32 BE | index u64 BE      -> the encoded entry (``raft.entry``)
+    hard_states  shard u32 BE                     -> ``wire.stored`` hard state
+    bases        shard u32 BE                     -> base record
+
+State environment::
+
+    meta         b"format", b"identity", b"shard_map"
+    machines     shard u32 BE                     -> ``wire.stored`` machine state
+    keys         shard u32 BE | routing key       -> key record
+
+Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in records are
+little-endian. A *base* is the entry just before the first that the log holds. Every record begins
+with a CRC-32, because LMDB does not notice a flipped byte; that of a key record covers the routing key
+too, so that a value found under another key is noticed as well.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+from zlib import crc32
+
+from shardraft.errors import StorageError
+from shardraft.kv.commands import Stored
+from shardraft.types import Index, Term
+
+FORMAT_VERSION: Final = 1
+
+FORMAT_KEY: Final = b"format"
+IDENTITY_KEY: Final = b"identity"
+SHARD_MAP_KEY: Final = b"shard_map"
+
+SHARD_KEY: Final = struct.Struct(">I")
+ENTRY_KEY: Final = struct.Struct(">IQ")
+ROUTING_KEY_BYTES_MAX: Final = 511 - SHARD_KEY.size
+"""LMDB keys are 1 to 511 bytes; our longest routing key has 482 by default, so the prefix fits."""
+
+_KEY_RECORD: Final = struct.Struct("<IQ")
+_CHECKSUM: Final = struct.Struct("<I")
+_REVISION: Final = struct.Struct("<Q")
+RECORD_HEADER_BYTES: Final = _KEY_RECORD.size
+
+# checksum u32 | format u8 | kind u8 | reserved u16 | ..., the envelope of wire.stored with kinds of its own.
+_BASE_KIND: Final = 16
+_FORMAT_KIND: Final = 17
+_BASE_BODY: Final = struct.Struct("<BBHQQ")
+_BASE: Final = struct.Struct("<IBBHQQ")
+_FORMAT_BODY: Final = struct.Struct("<BBH8s")
+_FORMAT: Final = struct.Struct("<IBBH8s")
+
+entry_key = ENTRY_KEY.pack
+shard_key = SHARD_KEY.pack
+
+
+def encode_record(key: bytes, stored: Stored) -> bytes:
+    """The record of a routing key: checksum u32 | revision u64 | value."""
+    body = _REVISION.pack(stored.revision) + stored.value
+    return _CHECKSUM.pack(crc32(body, crc32(key))) + body
+
+
+def decode_record(key: bytes, record: bytes) -> Stored:
+    """The value of a routing key. Raises ``StorageError`` when a byte of it, or of its key, was changed."""
+    if len(record) >= RECORD_HEADER_BYTES:
+        checksum, revision = _KEY_RECORD.unpack_from(record)
+        # A slice is a copy, and still cheaper than a memoryview for the values that we expect.
+        if crc32(record[4:], crc32(key)) == checksum:
+            return Stored(revision, record[RECORD_HEADER_BYTES:])
+    raise StorageError(
+        f"the stored value of key {key[:64]!r} is damaged (its checksum does not match): the disk changed it; "
+        "replace this host under a new id and check the disk"
+    )
+
+
+def encode_base(index: Index, term: Term) -> bytes:
+    """Where a log was cut: the index just before its first entry, and the term there."""
+    body = _BASE_BODY.pack(FORMAT_VERSION, _BASE_KIND, 0, index, term)
+    return _CHECKSUM.pack(crc32(body)) + body
+
+
+def decode_base(record: bytes) -> tuple[Index, Term]:
+    """The index and term of ``encode_base``; raises ``StorageError``."""
+    _check(record, _BASE.size, _BASE_KIND, "start of a log")
+    _, _, _, _, index, term = _BASE.unpack(record)
+    return index, term
+
+
+def encode_format(purpose: bytes) -> bytes:
+    """What stands first in an environment; ``purpose`` is b"log" or b"state"."""
+    body = _FORMAT_BODY.pack(FORMAT_VERSION, _FORMAT_KIND, 0, purpose)
+    return _CHECKSUM.pack(crc32(body)) + body
+
+
+def check_format(record: bytes, purpose: bytes) -> None:
+    """Raises ``StorageError`` unless an environment is of this format and purpose."""
+    _check(record, _FORMAT.size, _FORMAT_KIND, "format record")
+    found = _FORMAT.unpack(record)[4].rstrip(b"\0")
+    if found != purpose:
+        raise StorageError(
+            f"this is the {found.decode('ascii', 'replace')!r} environment where {purpose.decode()!r} belongs: "
+            "put each back in its own place"
+        )
+
+
+def _check(record: bytes, size: int, kind: int, name: str) -> None:
+    if len(record) < 8 or crc32(record[4:]) != _CHECKSUM.unpack_from(record)[0] or record[5] != kind:
+        raise StorageError(f"the stored {name} is damaged: do not start this host from it; give it a new id and disk")
+    if record[4] != FORMAT_VERSION:
+        raise StorageError(
+            f"the stored {name} has format {record[4]}, this program understands {FORMAT_VERSION}: "
+            "start the newer program that wrote it"
+        )
+    if len(record) != size:
+        raise StorageError(f"the stored {name} is damaged: do not start this host from it; give it a new id and disk")

@@ -1,0 +1,197 @@
+"""One connection: frames in, a bounded outbox out, and an end that is the same whoever caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+from trio.abc import HalfCloseableStream, Stream
+
+from shardraft.config import TransportConfig
+from shardraft.errors import ProtocolError
+from shardraft.wire.framing import FrameDecoder
+
+RECEIVE_BYTES: Final = 64 << 10
+"""What one receive takes at most."""
+_DRAIN_BYTES_MAX: Final = 1 << 20
+
+_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Connection:
+    """Frames over any stream. One task receives, ``run`` sends; any task may ``send`` and ``close``.
+
+    ``remote`` names the other side for a person. ``bytes_received`` and ``bytes_sent`` count.
+    ``incomplete_since`` is the trio time at which the frame that is not complete yet began, or None.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        frame_bytes_max: int,
+        outbox_bytes_max: int,
+        timing: TransportConfig | None = None,
+        remote: str = "",
+    ) -> None:
+        self.remote = remote
+        self.outbox_bytes_max = outbox_bytes_max
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.incomplete_since: float | None = None
+        self._stream = stream
+        self._timing = timing or TransportConfig()
+        self._decoder = FrameDecoder(frame_bytes_max)
+        self._unread: list[bytes] = []
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._wakeup = trio.lowlevel.ParkingLot()
+        self._body_scope = trio.CancelScope()
+        self._closing = False
+        self._remote_ended = False
+        self._writer_ended = trio.Event()
+        self._fault: ProtocolError | None = None
+
+    @property
+    def outbox_bytes(self) -> int:
+        """Bytes accepted by ``send`` and not given to the kernel yet."""
+        return self._outbox_bytes
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing more is accepted by ``send``."""
+        return self._closing
+
+    def set_frame_bytes_max(self, frame_bytes_max: int) -> None:
+        """The largest frame accepted from here on; small until the hello is over."""
+        self._decoder.frame_bytes_max = frame_bytes_max
+
+    async def receive_frames(self) -> list[bytes]:
+        """All frames that one receive completes, at least one; [] once the other side is gone.
+
+        Raises ``ProtocolError`` for bytes that are no frames. A frame cut off by the end is dropped.
+        """
+        if self._unread:
+            frames, self._unread = self._unread, []
+            return frames
+        while True:
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            except _GONE:
+                data = b""
+            if not data:
+                self._remote_ended = True
+                self.incomplete_since = None
+                return []
+            self.bytes_received += len(data)
+            frames = self._decoder.feed(bytes(data))
+            if not self._decoder.pending_bytes:
+                self.incomplete_since = None
+            elif frames or self.incomplete_since is None:
+                self.incomplete_since = trio.current_time()
+            if frames:
+                return frames
+
+    def unread(self, frames: list[bytes]) -> None:
+        """Put back frames that the next ``receive_frames`` is to return first."""
+        assert not self._unread, "frames were put back twice"
+        self._unread = frames
+
+    def send(self, data: bytes) -> bool:
+        """Queue one or several whole frames; never waits.
+
+        False, and nothing queued, when more than ``outbox_bytes_max`` bytes would wait or the connection
+        is closing: a peer's frames are then lost (Raft sends again), a client is to be closed.
+        """
+        if self._closing or self._outbox_bytes + len(data) > self.outbox_bytes_max:
+            return False
+        self._outbox.append(data)
+        self._outbox_bytes += len(data)
+        if self._wakeup:
+            self._wakeup.unpark()
+        return True
+
+    async def run_writer(self) -> None:
+        """Send what is queued, joined into one write per wake-up, until closed and empty, or broken."""
+        try:
+            while True:
+                while not self._outbox:
+                    if self._closing:
+                        return
+                    await self._wakeup.park()
+                waiting, self._outbox = self._outbox, []
+                data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+                await self._stream.send_all(data)
+                self._outbox_bytes -= len(data)
+                self.bytes_sent += len(data)
+        except _GONE:
+            self._remote_ended = True
+            self._outbox.clear()
+            self.close()
+        finally:
+            self._writer_ended.set()
+
+    def close(self) -> None:
+        """End the connection soon: nothing more is received or accepted, what is queued still leaves.
+
+        It has ``linger_ms`` for that. Under ``run``, the body is cancelled.
+        """
+        self._closing = True
+        self._body_scope.cancel()
+        self._wakeup.unpark_all()
+
+    def fail(self, fault: ProtocolError) -> None:
+        """Close because of ``fault``, which ``run`` then raises."""
+        if self._fault is None:
+            self._fault = fault
+        self.close()
+
+    async def aclose(self) -> None:
+        """End the connection at once; what is queued is dropped."""
+        self._outbox.clear()
+        self.close()
+        await trio.aclose_forcefully(self._stream)
+
+    async def run(self, body: Callable[[Connection], Awaitable[None]]) -> None:
+        """Run ``body`` with the writer beside it; when either ends, send what is queued and close the stream.
+
+        Raises what ``body`` raised, or the ``ProtocolError`` given to ``fail``. A connection that breaks
+        is no error: ``receive_frames`` returns [] or the body is cancelled.
+        """
+        failure: Exception | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.run_writer)
+                with self._body_scope:
+                    try:
+                        await body(self)
+                    except Exception as error:  # Raised below, outside the nursery: no ExceptionGroup of one.
+                        failure = error
+                self.close()
+                nursery.cancel_scope.deadline = trio.current_time() + self._timing.linger_ms / 1000
+                await self._writer_ended.wait()
+                await self._drain()
+        finally:
+            await trio.aclose_forcefully(self._stream)
+        failure = failure or self._fault
+        if failure is not None:
+            raise failure
+
+    async def _drain(self) -> None:
+        """Say that nothing follows, and swallow what still arrives.
+
+        Closing a TCP socket with unread bytes resets it, and the other side may then never see the
+        refusal that was sent last.
+        """
+        if self._remote_ended or not isinstance(self._stream, HalfCloseableStream):
+            return
+        swallowed = 0
+        with suppress(*_GONE):
+            await self._stream.send_eof()
+            while swallowed < _DRAIN_BYTES_MAX:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    return
+                swallowed += len(data)

@@ -1,0 +1,197 @@
+"""The messages between replicas as fixed-width records, little-endian (``schema/peer.capnp``)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from shardraft.host.messages import CopyChunk, CopyReply
+from shardraft.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Heartbeat,
+    HeartbeatReply,
+    RequestPreVote,
+    RequestPreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
+from shardraft.wire.columns import Kind, Payloads, RecordKind, read_entries
+from shardraft.wire.schema import data_list
+
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+# shard | from_replica | to_replica | word | term, and then what the kind adds.
+_PLAIN: Final = struct.Struct("<IIIIQ")
+_ONE: Final = struct.Struct("<IIIIQQ")
+_TWO: Final = struct.Struct("<IIIIQQQ")
+_THREE: Final = struct.Struct("<IIIIQQQQ")
+_CHUNK: Final = struct.Struct("<IIIIQQQQII")
+
+_FLAG: Final = 1
+
+
+def _pack_pre_vote_request(message: RequestPreVote) -> bytes:
+    m = message
+    return _TWO.pack(m.shard, m.from_replica, m.to_replica, m.hint, m.term, m.last_log_index, m.last_log_term)
+
+
+def _pack_vote_request(message: RequestVote) -> bytes:
+    m = message
+    return _TWO.pack(m.shard, m.from_replica, m.to_replica, m.transfer, m.term, m.last_log_index, m.last_log_term)
+
+
+def _unpack_vote_requests(message: type) -> Callable[[Rows, Any], Sequence[Any]]:
+    return lambda rows, _: [
+        message(shard, term, sender, target, last_log_index, last_log_term, word & _FLAG == 1)
+        for shard, sender, target, word, term, last_log_index, last_log_term in rows
+    ]
+
+
+def _pack_vote_reply(message: RequestVoteReply | RequestPreVoteReply) -> bytes:
+    return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, message.vote_granted, message.term)
+
+
+def _unpack_vote_replies(message: type) -> Callable[[Rows, Any], Sequence[Any]]:
+    return lambda rows, _: [
+        message(shard, term, sender, target, word & _FLAG == 1) for shard, sender, target, word, term in rows
+    ]
+
+
+def _pack_append(message: AppendEntries) -> bytes:
+    return _THREE.pack(
+        message.shard,
+        message.from_replica,
+        message.to_replica,
+        len(message.entries),
+        message.term,
+        message.prev_log_index,
+        message.prev_log_term,
+        message.leader_commit,
+    )
+
+
+def _unpack_appends(rows: Rows, entries: Any) -> Sequence[AppendEntries]:
+    groups = read_entries(entries, [(row[0], row[3]) for row in rows])
+    return [
+        AppendEntries(shard, term, sender, target, prev_log_index, prev_log_term, leader_commit, group)
+        for (shard, sender, target, _, term, prev_log_index, prev_log_term, leader_commit), group in zip(
+            rows, groups, strict=True
+        )
+    ]
+
+
+def _pack_append_reply(message: AppendEntriesReply) -> bytes:
+    return _THREE.pack(
+        message.shard,
+        message.from_replica,
+        message.to_replica,
+        message.success,
+        message.term,
+        message.match_index,
+        message.conflict_index,
+        message.conflict_term,
+    )
+
+
+def _unpack_append_replies(rows: Rows, _: Any) -> Sequence[AppendEntriesReply]:
+    return [
+        AppendEntriesReply(shard, term, sender, target, word & _FLAG == 1, match_index, conflict_index, conflict_term)
+        for shard, sender, target, word, term, match_index, conflict_index, conflict_term in rows
+    ]
+
+
+def _pack_heartbeat(message: Heartbeat) -> bytes:
+    m = message
+    return _TWO.pack(m.shard, m.from_replica, m.to_replica, 0, m.term, m.commit_index, m.round)
+
+
+def _unpack_heartbeats(rows: Rows, _: Any) -> Sequence[Heartbeat]:
+    return [
+        Heartbeat(shard, term, sender, target, commit_index, number)
+        for shard, sender, target, _, term, commit_index, number in rows
+    ]
+
+
+def _pack_heartbeat_reply(message: HeartbeatReply) -> bytes:
+    return _ONE.pack(message.shard, message.from_replica, message.to_replica, 0, message.term, message.round)
+
+
+def _unpack_heartbeat_replies(rows: Rows, _: Any) -> Sequence[HeartbeatReply]:
+    return [HeartbeatReply(shard, term, sender, target, number) for shard, sender, target, _, term, number in rows]
+
+
+def _pack_timeout_now(message: TimeoutNow) -> bytes:
+    return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, 0, message.term)
+
+
+def _unpack_timeout_nows(rows: Rows, _: Any) -> Sequence[TimeoutNow]:
+    return [TimeoutNow(shard, term, sender, target) for shard, sender, target, _, term in rows]
+
+
+def _pack_copy_chunk(message: CopyChunk) -> bytes:
+    return _CHUNK.pack(
+        message.shard,
+        message.from_replica,
+        message.to_replica,
+        message.checksum,
+        message.term,
+        message.copy_id,
+        message.index,
+        message.index_term,
+        message.number,
+        message.chunks,
+    )
+
+
+def _unpack_copy_chunks(rows: Rows, chunks: Any) -> Sequence[CopyChunk]:
+    return [
+        CopyChunk(shard, term, sender, target, copy_id, index, index_term, number, count, checksum, data)
+        for (shard, sender, target, checksum, term, copy_id, index, index_term, number, count), data in zip(
+            rows, data_list(chunks, len(rows)), strict=True
+        )
+    ]
+
+
+def _pack_copy_reply(message: CopyReply) -> bytes:
+    m = message
+    return _TWO.pack(m.shard, m.from_replica, m.to_replica, m.refused, m.term, m.copy_id, m.next_number)
+
+
+def _unpack_copy_replies(rows: Rows, _: Any) -> Sequence[CopyReply]:
+    return [
+        CopyReply(shard, term, sender, target, copy_id, next_number, word & _FLAG == 1)
+        for shard, sender, target, word, term, copy_id, next_number in rows
+    ]
+
+
+_ENTRIES: Final = Payloads("entries", lambda message: [entry.encoded for entry in message.entries])
+_CHUNKS: Final = Payloads("chunks", lambda message: (message.data,))
+
+COPY_KINDS: Final[dict[type, Kind]] = {
+    CopyChunk: RecordKind(10, "copyChunks", _CHUNK, _pack_copy_chunk, _unpack_copy_chunks, _CHUNKS),
+    CopyReply: RecordKind(11, "copyReplies", _TWO, _pack_copy_reply, _unpack_copy_replies),
+}
+"""What travels on every link."""
+
+PEER_KINDS: Final[dict[type, Kind]] = {
+    RequestPreVote: RecordKind(
+        1, "requestPreVotes", _TWO, _pack_pre_vote_request, _unpack_vote_requests(RequestPreVote)
+    ),
+    RequestPreVoteReply: RecordKind(
+        2, "requestPreVoteReplies", _PLAIN, _pack_vote_reply, _unpack_vote_replies(RequestPreVoteReply)
+    ),
+    RequestVote: RecordKind(3, "requestVotes", _TWO, _pack_vote_request, _unpack_vote_requests(RequestVote)),
+    RequestVoteReply: RecordKind(
+        4, "requestVoteReplies", _PLAIN, _pack_vote_reply, _unpack_vote_replies(RequestVoteReply)
+    ),
+    AppendEntries: RecordKind(5, "appendEntries", _THREE, _pack_append, _unpack_appends, _ENTRIES),
+    AppendEntriesReply: RecordKind(6, "appendEntriesReplies", _THREE, _pack_append_reply, _unpack_append_replies),
+    Heartbeat: RecordKind(7, "heartbeats", _TWO, _pack_heartbeat, _unpack_heartbeats),
+    HeartbeatReply: RecordKind(8, "heartbeatReplies", _ONE, _pack_heartbeat_reply, _unpack_heartbeat_replies),
+    TimeoutNow: RecordKind(9, "timeoutNows", _PLAIN, _pack_timeout_now, _unpack_timeout_nows),
+    **COPY_KINDS,
+}
+"""What travels between voter hosts."""
