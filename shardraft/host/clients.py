@@ -102,9 +102,7 @@ class Clients:
             error = Unavailable("this learner has not heard the shard map yet")
             self._pending.refuse(connection, request, error)
             return
-        self._host.outbox.reply(
-            connection, MapReply(request.request_id, shard_map, self._host.tree.learner_places())
-        )
+        self._host.outbox.reply(connection, MapReply(request.request_id, shard_map, self._host.tree.learner_places()))
 
     def _status(self, connection: int, request: StatusRequest, now_us: int) -> None:
         host = self._host

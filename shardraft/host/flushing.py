@@ -107,7 +107,8 @@ class Flushing:
     def flushed(self, number: int) -> tuple[Replica, ...]:
         """The submitted flush is durable; the replicas whose ``flushed_index`` moved."""
         flush = self._submitted
-        assert flush is not None and flush.number == number, "flushes finish in the order they were submitted"
+        assert flush is not None, "a flush that nobody submitted finished"
+        assert flush.number == number, "flushes finish in the order they were submitted"
         self._submitted = None
         for replica in flush.replicas:
             machine = replica.machine

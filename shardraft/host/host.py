@@ -81,9 +81,7 @@ class Host:
                 self._add_followed(stored)
         first_copy_id = recovered.identity.incarnation << 32
         outbound = OutboundCopies(config.limits, first_copy_id, store.read_chunk, self._log_first_index)
-        self.copying = Copying(
-            config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch
-        )
+        self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
         self.clients = Clients(self)
         self._steps = self._step_table()
 
@@ -109,7 +107,9 @@ class Host:
             time_us=stored.state.time_us,
         )
         machine = Machine(stored.state, self._store, config.limits)
-        voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us)
+        assert self.shard_map is not None, "a voter host starts from a shard map"
+        slot_bytes = self.shard_map.partitioning.slot_bytes
+        voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us, slot_bytes)
         self._touched[shard.shard] = voter
         return voter
 

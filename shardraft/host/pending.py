@@ -51,9 +51,7 @@ class PendingRequests:
         self._serial = 0
         self.count = 0
 
-    def admit(
-        self, connection: int, request: WriteRequest | ReadRequest | ScanRequest, now_us: int
-    ) -> Pending | None:
+    def admit(self, connection: int, request: WriteRequest | ReadRequest | ScanRequest, now_us: int) -> Pending | None:
         """Begin waiting; None when it was refused (and answered) at once."""
         if self.count >= self._limits.requests_in_flight_max:
             self.refuse(connection, request, Overloaded("this host holds too many requests", shard=request.shard))

@@ -150,7 +150,7 @@ class Replica:
             None,
             self.tier(),
             [key for key, _ in found],
-            [] if request.keys_only else [stored.value for _, stored in found],
+            [b""] * len(found) if request.keys_only else [stored.value for _, stored in found],
             [stored.revision for _, stored in found],
             more,
         )

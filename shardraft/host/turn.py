@@ -64,9 +64,9 @@ class StageChunk:
 
 @attrs.frozen(slots=True)
 class InstallCopy:
-    """Replace the state of ``shard`` by the staged chunks, then reset its log to (``index``, ``term``), hard state kept.
+    """Replace the state of ``shard`` by the staged chunks, then reset its log to (``index``, ``term``).
 
-    State first, then the log (PROTOCOL); answered with ``CopyInstalled(shard, number)``. The store refuses
+    State first, then the log, hard state kept (PROTOCOL); answered with ``CopyInstalled(shard, number)``. The store refuses
     (StorageError) chunks that do not make up the state at ``index``.
     """
 
@@ -118,4 +118,3 @@ class Outcome:
     """What may leave once a turn's log batch is durable."""
 
     messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...] = ()
-

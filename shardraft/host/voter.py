@@ -34,6 +34,7 @@ class Voter(Replica):
         pending: PendingRequests,
         outbox: Outbox,
         now_us: int,
+        slot_bytes: int,
     ) -> None:
         super().__init__(raft.log.shard, raft.log, machine, codec, config.limits, pending)
         self.raft = raft
@@ -41,6 +42,7 @@ class Voter(Replica):
         self._held_messages: list[RaftMessage] = []
         self._copies_wanted: list[ReplicaId] = []
         self._outbox = outbox
+        self._slot_bytes = slot_bytes
         self._host_of: dict[ReplicaId, HostId] = {m.replica: m.host for m in raft.membership.members}
         self._appended: dict[Index, Pending] = {}
         self._reads_arrived: list[Pending] = []
@@ -70,7 +72,7 @@ class Voter(Replica):
             if self.raft.role is not Role.LEADER:
                 raise self._not_leader()
             batch = self._codec.decode_batch(request.payload)
-            self.machine.check(batch)
+            self.machine.check(batch, self._slot_bytes)
             entry = self.raft.propose(EntryKind.BATCH, request.payload, now_us)
         except ShardraftError as error:
             error.shard = self.shard

@@ -24,4 +24,11 @@ sends entries to followers while its own disk still works (thesis section 10.2.1
 itself toward the majority only in ``persisted``. Completions carry the log's *generation*,
 which truncation and restore raise, so that a late completion of overwritten entries cannot
 make a new entry look persisted (decision 0003).
+
+A snapshot is installed by the caller, between two calls::
+
+    raft.accept_copy(from_replica, term, now_us)     # for every part of it: is the sender this term's leader?
+    if raft.begin_restore(index, index_term):        # is it wanted? nothing is appended from here on
+        install(...)                                 # after all writes under way: state first, then the log
+        raft.restore(index, index_term, membership)  # or raft.abandon_restore()
 """

@@ -45,7 +45,7 @@ class DiskThread:
                 return
             try:
                 done = job()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the process must not go on.
+            except BaseException as error:
                 self._back(lambda error=error: self._on_failure(error))  # type: ignore[misc]
                 return
             self._back(done)
@@ -103,4 +103,6 @@ def as_storage_error(error: BaseException) -> StorageError:
     """The sentence with which a process ends after its disk failed."""
     if isinstance(error, StorageError):
         return error
-    return StorageError(f"the disk failed ({type(error).__name__}: {error}); the process ends and promises nothing more")
+    return StorageError(
+        f"the disk failed ({type(error).__name__}: {error}); the process ends and promises nothing more"
+    )

@@ -16,7 +16,7 @@ import attrs
 
 from shardraft.errors import StorageError
 from shardraft.host.turn import LogBatch
-from shardraft.raft.entry import Entry, EntryError, decode_entry
+from shardraft.raft.entry import FORMAT_VERSION, Entry, EntryError, decode_entry
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.storage.environment import PUT_RECORDS_MAX, Cursor, Database, Environment, Transaction
 from shardraft.storage.inspection import REPLACE_HOST
@@ -240,7 +240,9 @@ class LogEnvironment(Environment):
         try:
             entry = decode_entry(encoded, shard)
         except EntryError as error:
-            raise StorageError(f"{self._where(shard, index)}: {error}; {REPLACE_HOST}") from error
+            is_newer = encoded[4:5] > bytes([FORMAT_VERSION]) and "newer" in str(error)
+            advice = "start the newer program that wrote it" if is_newer else REPLACE_HOST
+            raise StorageError(f"{self._where(shard, index)}: {error}; {advice}") from error
         if entry.index != index:
             raise StorageError(f"{self._where(shard, index)} says that its index is {entry.index}: {REPLACE_HOST}")
         return entry

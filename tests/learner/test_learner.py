@@ -279,6 +279,14 @@ def test_what_was_received_over_a_former_link_is_not_acknowledged_over_the_next(
     assert child.said == [], "the attach said it"
 
 
+def test_an_acknowledgement_that_its_link_did_not_outlive_is_not_sent_over_the_next(child: Child) -> None:
+    child.hear(feed(6, 8))
+    child.learner.persisted(SHARD, 8)
+    child.learner.disconnected(1)
+    child.connect(2)
+    assert child.said == [ChildHello(US, "us:1", ())]
+
+
 # What the parent makes of it.
 
 

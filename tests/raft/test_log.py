@@ -9,7 +9,7 @@ from shardraft.raft.entry import HEADER_BYTES, Entry, EntryKind, encode_entry
 from shardraft.raft.log import RaftLog
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.types import Index, Term
-from tests.raft.cluster import SHARD, Disk
+from tests.raft.law import SHARD, Disk
 
 KIB = 1024
 ALL = 1 << 30

@@ -12,7 +12,7 @@ from shardraft.raft.entry import Entry, EntryKind, encode_entry
 from shardraft.raft.log import RaftLog
 from shardraft.raft.ready import LogWrite
 from shardraft.types import Index, Term
-from tests.raft.cluster import SHARD, Disk
+from tests.raft.law import SHARD, Disk
 
 CACHE_BYTES_MAX = 300
 
@@ -101,7 +101,8 @@ class LogModel(RuleBasedStateMachine):
         found = self.log.entries(self.first + start, self.first + end, bytes_max)
         assert list(found) == wanted[: len(found)]
         sizes = [len(entry.encoded) for entry in wanted]
-        assert len(found) == max([n for n in range(len(sizes) + 1) if sum(sizes[:n]) <= bytes_max or n == 1 <= len(sizes)])
+        fitting = [count for count in range(len(sizes) + 1) if sum(sizes[:count]) <= bytes_max]
+        assert len(found) == max(*fitting, min(1, len(sizes)))
 
     @rule(bytes_max=st.integers(0, 2000))
     def cut(self, bytes_max: int) -> None:

@@ -15,7 +15,8 @@ from shardraft.raft.messages import (
     TimeoutNow,
 )
 from shardraft.raft.ready import HardState, LogWrite, Ready, Role
-from tests.raft.cluster import SHARD, Cluster
+from tests.raft.cluster import Cluster
+from tests.raft.law import SHARD
 
 
 def entry(index: int, term: int) -> Entry:

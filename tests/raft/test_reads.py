@@ -9,7 +9,8 @@ from shardraft.errors import NotLeader, Overloaded
 from shardraft.raft.core import Raft
 from shardraft.raft.messages import AppendEntriesReply, Heartbeat, HeartbeatReply
 from shardraft.raft.ready import ReadLost, ReadState, Role
-from tests.raft.cluster import SHARD, Cluster
+from tests.raft.cluster import Cluster
+from tests.raft.law import SHARD
 
 
 def beats(raft: Raft) -> list[tuple[int, int]]:
@@ -95,8 +96,12 @@ def test_a_fresh_leader_answers_no_read_before_it_committed_in_its_term() -> Non
     """Thesis 6.4: it does not know yet which entries are committed."""
     cluster = Cluster()
     cluster.elect(1)
-    cluster.propose(1, "x")
-    cluster.stabilize()
+    cluster.propose(1, "committed by 1 only")
+    for _ in range(2):
+        cluster.turn()
+        cluster.deliver_all()
+    assert cluster.raft(1).commit_index == 2
+    cluster.lose(1)
     cluster.isolate(1)
     leader = cluster.elect_without_stabilizing(2)
     assert leader.commit_index == 1

@@ -18,7 +18,8 @@ from shardraft.raft.messages import (
 )
 from shardraft.raft.ready import Ready, Refused, Role
 from shardraft.types import TERM_MAX
-from tests.raft.cluster import SHARD, Cluster
+from tests.raft.cluster import Cluster
+from tests.raft.law import SHARD
 
 TOO_LATE = TERM_MAX + 1
 

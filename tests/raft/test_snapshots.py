@@ -8,7 +8,8 @@ from shardraft.raft.core import Raft
 from shardraft.raft.messages import AppendEntries, AppendEntriesReply
 from shardraft.raft.ready import Refused, Role
 from shardraft.types import TERM_MAX
-from tests.raft.cluster import SHARD, Cluster, Copy
+from tests.raft.cluster import Cluster
+from tests.raft.law import SHARD, Copy
 
 
 def cluster_with_a_follower_behind(*, terms: int = 4) -> Cluster:
@@ -30,7 +31,7 @@ def wish(cluster: Cluster) -> Raft:
     leader = cluster.raft(1)
     cluster.now_us = leader.deadline_us
     leader.tick(cluster.now_us)
-    for _ in range(4):
+    for _ in range(5):
         for node in cluster.nodes.values():
             node.take()
             while node.pending:

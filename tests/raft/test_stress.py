@@ -1,4 +1,4 @@
-"""Random worlds: messages lost, doubled and reordered, crashes, cuts, slow disks, snapshots; then heal and demand progress.
+"""Random worlds of lost, doubled and reordered messages, crashes, cuts and snapshots; then heal and demand progress.
 
 Every step is checked by ``cluster.Law``: one leader per term, one vote per term, log matching, one
 entry per committed index, commits on a durable majority, nothing promised before it is persisted.
@@ -12,9 +12,8 @@ import pytest
 
 from shardraft.config import RaftConfig
 from shardraft.errors import NotLeader, Overloaded
-from shardraft.raft.log import RaftLog
-from shardraft.raft.ready import Role
-from tests.raft.cluster import Cluster, Copy, Law, Node
+from tests.raft.cluster import Cluster, Node
+from tests.raft.law import Copy
 
 STEPS = 3_000
 SEEDS = range(60)
@@ -68,9 +67,9 @@ class World:
         raft = self.cluster.raft(copy.to_replica)
         if copy.to_replica in self.installing or (copy.from_replica, copy.to_replica) in self.cluster.cuts:
             return
-        if raft.accept_copy(copy.from_replica, copy.term, self.cluster.now_us):
-            if raft.begin_restore(copy.index, copy.index_term):
-                self.installing[copy.to_replica] = copy
+        accepted = raft.accept_copy(copy.from_replica, copy.term, self.cluster.now_us)
+        if accepted and raft.begin_restore(copy.index, copy.index_term):
+            self.installing[copy.to_replica] = copy
 
     def finish_install(self) -> None:
         for replica in sorted(self.installing):

@@ -21,7 +21,8 @@ from shardraft.raft.messages import (
 from shardraft.raft.ready import Ready, Refused, Role
 from shardraft.raft.role import RoleState
 from shardraft.raft.table import HANDLERS, STALE
-from tests.raft.cluster import SHARD, Cluster
+from tests.raft.cluster import Cluster
+from tests.raft.law import SHARD
 
 MESSAGES = get_args(RaftMessage)
 FORBIDDEN = {

@@ -24,7 +24,8 @@ from shardraft.raft.messages import (
     TimeoutNow,
 )
 from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, ReadLost, ReadState, Refused, Truncated
-from tests.raft.cluster import SHARD, Cluster, Copy, CopyDone, Lost
+from tests.raft.cluster import Cluster
+from tests.raft.law import SHARD, Copy, CopyDone, Lost, Message
 
 
 def _votes(granted: bool) -> str:
@@ -34,9 +35,10 @@ def _votes(granted: bool) -> str:
 def show_message(message: object) -> str:
     """What a message says, without its addresses."""
     match message:
-        case RequestPreVote() | RequestVote():
-            extra = " hint" if getattr(message, "hint", False) else " transfer" if getattr(message, "transfer", False) else ""
-            return f"last={message.last_log_index}/{message.last_log_term}{extra}"
+        case RequestPreVote():
+            return f"last={message.last_log_index}/{message.last_log_term}{' hint' if message.hint else ''}"
+        case RequestVote():
+            return f"last={message.last_log_index}/{message.last_log_term}{' transfer' if message.transfer else ''}"
         case RequestPreVoteReply() | RequestVoteReply():
             return _votes(message.vote_granted)
         case AppendEntries():
@@ -153,12 +155,12 @@ class Scenario:
         """drop 1>2: everything on its way from 1 to 2 is lost"""
         return [f"{show(0, message)} (lost)" for message in self._take_messages(rest)]
 
-    def _take_messages(self, link: str) -> list[object]:
+    def _take_messages(self, link: str) -> list[Message]:
         ends = tuple(map(int, link.split(">")))
         messages = self.cluster.messages
         taken = [message for message in messages if (message.from_replica, message.to_replica) == ends]
         self.cluster.messages = [message for message in messages if message not in taken]
-        return list(taken)
+        return taken
 
     def do_isolate(self, rest: str) -> None:
         self.cluster.isolate(int(rest))
@@ -196,9 +198,10 @@ class Scenario:
 
     def do_prepare(self, rest: str) -> None:
         """prepare 1 terms=(1 1 4) [current=5]: 1 starts from a disk with these entries"""
-        replica, terms, current = re.fullmatch(r"(\d+) terms=\(([\d ]*)\)(?: current=(\d+))?", rest).groups()
-        ordered = tuple(map(int, terms.split()))
-        self.cluster.prepare(int(replica), ordered, current_term=int(current or 0))
+        found = re.fullmatch(r"(\d+) terms=\(([\d ]*)\)(?: current=(\d+))?", rest)
+        assert found is not None, rest
+        replica, terms, current = found.groups(default="0")
+        self.cluster.prepare(int(replica), tuple(map(int, terms.split())), current_term=int(current))
 
     def do_timeout_now(self, rest: str) -> None:
         """timeout-now 1>2: 1 hands its leadership to 2"""
