@@ -66,8 +66,8 @@ class StageChunk:
 class InstallCopy:
     """Replace the state of ``shard`` by the staged chunks, then reset its log to (``index``, ``term``).
 
-    State first, then the log, hard state kept (PROTOCOL); answered with ``CopyInstalled(shard, number)``. The store refuses
-    (StorageError) chunks that do not make up the state at ``index``.
+    State first, then the log, hard state kept (PROTOCOL); answered with ``CopyInstalled(shard, number)``.
+    The store refuses (StorageError) chunks that do not make up the state at ``index``.
     """
 
     shard: ShardId

@@ -18,7 +18,7 @@ from shardraft.storage.copies import (
     encode_manifest,
     encode_records,
 )
-from shardraft.storage.layout import decode_record
+from shardraft.storage.layout import check_record
 from shardraft.storage.state import KEYS, StateEnvironment
 from shardraft.types import Index, ShardId, Term
 
@@ -86,7 +86,7 @@ class OutgoingCopies:
 
 def _checked(records: Iterator[Record]) -> Iterator[Record]:
     for key, record in records:
-        decode_record(key, record)
+        check_record(key, record)
         yield key, record
 
 

@@ -70,7 +70,17 @@ def decode_record(key: bytes, record: bytes) -> Stored:
         # A slice is a copy, and still cheaper than a memoryview for the values that we expect.
         if crc32(record[4:], crc32(key)) == checksum:
             return Stored(revision, record[RECORD_HEADER_BYTES:])
-    raise StorageError(
+    raise _damaged(key)
+
+
+def check_record(key: bytes, record: bytes) -> None:
+    """Raises ``StorageError`` when ``decode_record`` would; for who passes the record on as it is."""
+    if len(record) < RECORD_HEADER_BYTES or crc32(record[4:], crc32(key)) != _CHECKSUM.unpack_from(record)[0]:
+        raise _damaged(key)
+
+
+def _damaged(key: bytes) -> StorageError:
+    return StorageError(
         f"the stored value of key {key[:64]!r} is damaged (its checksum does not match): the disk changed it; "
         "replace this host under a new id and check the disk"
     )

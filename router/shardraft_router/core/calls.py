@@ -1,0 +1,229 @@
+"""What a caller waits for: one plain object per operation, and groups of them.
+
+These are mutable and slotted, not frozen attrs classes: one is made per operation, on the hot path.
+A call belongs to the core until it is ``done``; then its result or ``error`` stands and never changes.
+``waiter`` is the driver's own: whatever it needs to find who waits. ``group`` is the call that this
+one is a part of; a part is not reported as completed, only its group is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from shardraft.errors import ShardraftError
+from shardraft.kv.requests import ClientReply, Consistency, MapRequest, StatusRequest
+
+Certainty: TypeAlias = Literal["no", "unknown"]
+"""What is known of an operation that has no result: certainly not applied, or outcome unknown."""
+
+
+class Call:
+    """What all calls have in common. ``deadline_us`` is on the clock of the driver's ``now_us``."""
+
+    __slots__ = ("deadline_us", "done", "error", "group", "sent", "waiter")
+
+    deadline_us: int
+    done: bool
+    error: ShardraftError | None
+    group: Group | None
+    sent: bool
+    waiter: object
+
+    def __init__(self, deadline_us: int, group: Group | None = None) -> None:
+        self.deadline_us = deadline_us
+        self.done = False
+        self.error = None
+        self.group = group
+        self.sent = False
+        self.waiter = None
+
+
+class WriteCall(Call):
+    """One put or delete. ``key`` is the user's key until the call is routed, then the routing key.
+
+    Once done without error, ``revision`` is the operation's; 0 says that a delete found no key.
+    """
+
+    __slots__ = ("condition", "key", "kind", "revision", "value")
+
+    # Spelled out rather than calling Call.__init__: this runs once per operation.
+    def __init__(
+        self, kind: int, key: bytes, value: bytes, condition: int, deadline_us: int, group: Group | None
+    ) -> None:
+        self.kind = kind
+        self.key = key
+        self.value = value
+        self.condition = condition
+        self.deadline_us = deadline_us
+        self.group = group
+        self.done = False
+        self.sent = False
+        self.error: ShardraftError | None = None
+        self.waiter: object = None
+        self.revision = 0
+
+
+class AtomicCall(Call):
+    """A caller's batch: all or nothing, on one shard. ``revisions`` has one number per operation once done."""
+
+    __slots__ = ("conditions", "keys", "kinds", "revisions", "values")
+
+    def __init__(
+        self,
+        kinds: bytes,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        conditions: Sequence[int],
+        deadline_us: int,
+    ) -> None:
+        super().__init__(deadline_us)
+        self.kinds = kinds
+        self.keys = keys
+        self.values = values
+        self.conditions = conditions
+        self.revisions: tuple[int, ...] = ()
+
+
+class ReadCall(Call):
+    """The values of ``keys`` (user keys until routed, then routing keys of one shard).
+
+    ``values`` and ``revisions`` fill up in the order of ``keys``. ``applied_index``, ``age_us``,
+    ``tier`` and ``served_by`` (an endpoint) are those of the last reply. ``age_us`` was an upper
+    bound of the answer's age at ``completed_us``.
+    """
+
+    __slots__ = (
+        "age_us", "applied_index", "completed_us", "consistency", "keys", "revisions", "served_by", "tier", "values",
+    )  # fmt: skip
+
+    def __init__(
+        self, keys: Sequence[bytes], consistency: Consistency, deadline_us: int, group: Group | None = None
+    ) -> None:
+        self.keys = keys
+        self.consistency = consistency
+        self.deadline_us = deadline_us
+        self.group = group
+        self.done = False
+        self.sent = False
+        self.error: ShardraftError | None = None
+        self.waiter: object = None
+        self.values: Sequence[bytes | None] = ()
+        self.revisions: Sequence[int] = ()
+        self.applied_index = 0
+        self.age_us: int | None = None
+        self.completed_us = 0
+        self.tier = 0
+        self.served_by = ""
+
+
+class PageCall(Call):
+    """One page of a scan: up to ``limit`` keys in [``start``, ``end``), routing keys; an empty ``end`` means no end.
+
+    Once done without error, ``next_start`` is where the rest begins, or None when nothing is left.
+    """
+
+    __slots__ = (
+        "consistency", "end", "found_keys", "found_values", "keys_only", "limit", "next_start", "shard_end", "start",
+    )  # fmt: skip
+
+    def __init__(
+        self, start: bytes, end: bytes, limit: int, keys_only: bool, consistency: Consistency, deadline_us: int
+    ) -> None:
+        super().__init__(deadline_us)
+        self.start = start
+        self.end = end
+        self.limit = limit
+        self.keys_only = keys_only
+        self.consistency = consistency
+        self.found_keys: Sequence[bytes] = ()
+        self.found_values: Sequence[bytes] = ()
+        self.next_start: bytes | None = None
+        self.shard_end = b""
+        """The end of the shard that was asked, as of the asking; empty means none."""
+
+
+class HostCall(Call):
+    """A question to one endpoint, answered by that very host or not at all; ``reply`` once done."""
+
+    __slots__ = ("endpoint", "question", "reply")
+
+    def __init__(self, endpoint: str, question: type[MapRequest | StatusRequest], deadline_us: int) -> None:
+        super().__init__(deadline_us)
+        self.endpoint = endpoint
+        self.question = question
+        self.reply: ClientReply | None = None
+
+
+class Group(Call):
+    """A call that is done when all its parts are. A part that fails does not fail the others."""
+
+    __slots__ = ("parts", "remaining")
+
+    parts: Sequence[Call]
+
+    def __init__(self, deadline_us: int) -> None:
+        super().__init__(deadline_us)
+        self.parts = ()
+        self.remaining = 0
+
+    def adopt(self, parts: Sequence[Call]) -> None:
+        """Take ``parts``, whose ``group`` must be this one, as all there is to wait for."""
+        assert parts, "a group of nothing would never be done"
+        self.parts = parts
+        self.remaining = len(parts)
+
+    def part_done(self, part: Call) -> bool:
+        """Whether with ``part`` the whole group is done."""
+        self.remaining -= 1
+        assert self.remaining >= 0, "a part completed twice"
+        return self.remaining == 0
+
+
+class WriteGroup(Group):
+    """Puts that were asked for together, each on its own: ``parts[i]`` is the put of ``keys[i]``, a user's key."""
+
+    __slots__ = ("keys",)
+
+    def __init__(self, keys: Sequence[bytes], deadline_us: int) -> None:
+        super().__init__(deadline_us)
+        self.keys = keys
+
+
+class ReadGroup(Group):
+    """Reads of many user ``keys``, in parts of one shard each; the first part that fails fails the group.
+
+    ``slot_bytes``: how many leading bytes of the parts' routing keys are not the user's.
+    """
+
+    __slots__ = ("consistency", "keys", "slot_bytes")
+
+    def __init__(self, keys: Sequence[bytes], consistency: Consistency, deadline_us: int) -> None:
+        super().__init__(deadline_us)
+        self.keys = keys
+        self.consistency = consistency
+        self.slot_bytes = 0
+
+    def found(self) -> dict[bytes, bytes]:
+        """The user keys that exist, with their values; once done without error."""
+        skip = self.slot_bytes
+        reads = (part for part in self.parts if isinstance(part, ReadCall))
+        return {
+            key[skip:]: value
+            for read in reads
+            for key, value in zip(read.keys, read.values, strict=True)
+            if value is not None
+        }
+
+    def add_parts(self, parts: Sequence[ReadCall]) -> None:
+        """A part of this group was divided, since its keys lie in several shards by now."""
+        self.parts = [*self.parts, *parts]
+        self.remaining += len(parts)
+
+    def part_done(self, part: Call) -> bool:
+        if part.error is None:
+            return super().part_done(part)
+        self.error = part.error
+        for other in self.parts:
+            other.done = True
+        return True

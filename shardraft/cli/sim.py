@@ -1,0 +1,80 @@
+"""``shardraft sim``: the simulated world, run from a seed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+
+from shardraft.cli.common import HOSTS_MAX, SHARDS_MAX, print_json, tiers
+from shardraft.cli.failures import EXIT_REFUSED
+from shardraft.cli.reporting import portion
+
+if TYPE_CHECKING:
+    from shardraft.sim.options import SimulationOptions
+    from shardraft.sim.report import Report
+
+
+@click.command("sim")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="What happens follows from it.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, metavar="COUNT", help="So many seeds, from --seed on.")
+@click.option("--hosts", type=click.IntRange(1, HOSTS_MAX), default=3, show_default=True, help="Voter hosts.")
+@click.option("--shards", type=click.IntRange(1, SHARDS_MAX), default=2, show_default=True, help="Shards.")
+@click.option("--learners", type=tiers, default="1,1", show_default=True, metavar="N,N,...", help="Learners per tier.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Simulated time with faults; then everything is healed and must recover.",
+)
+@click.option("--trace", is_flag=True, help="Print every event.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per seed.")
+def sim_command(
+    seed: int,
+    seeds: int,
+    hosts: int,
+    shards: int,
+    learners: tuple[int, ...],
+    seconds: float,
+    trace: bool,
+    as_json: bool,
+) -> int:
+    """Run a cluster in the simulated world and check its promises.
+
+    The hosts are the real ones; clock, network and disks are simulated and fail as the seed says. Equal
+    options give equal trace hashes. A broken promise ends with exit code 1 and how to see it again.
+    """
+    from shardraft.sim.options import SimulationOptions
+
+    failed = 0
+    for number in range(seed, seed + seeds):
+        options = SimulationOptions(seed=number, hosts=hosts, shards=shards, learners=learners, seconds=seconds)
+        report = _run(options, print if trace else None)
+        if report is None:
+            failed += 1
+        elif as_json:
+            print_json(attrs.asdict(report))
+        elif seeds > 1:
+            print(f"seed {number}: trace hash {report.trace_hash}, {report.events} events, {report.faults} faults")
+        else:
+            print("\n".join(report.lines()))
+    if seeds > 1:
+        print(f"{seeds - failed} of {seeds} seeds kept every promise", file=sys.stderr)
+    return EXIT_REFUSED if failed else 0
+
+
+def _run(options: SimulationOptions, listener: Callable[[str], None] | None) -> Report | None:
+    """The report of one simulation, or None after saying which promise was broken."""
+    from shardraft.sim.failure import SimulationFailure
+    from shardraft.sim.run import simulate
+
+    try:
+        with portion(f"seed {options.seed}") as progress:
+            return simulate(options, progress, listener)
+    except SimulationFailure as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return None

@@ -1,0 +1,276 @@
+"""What breaks, and when: a schedule drawn from the seed.
+
+Each world draws which kinds of faults it has at all, so that some worlds see many faults of one
+kind and others a few of each. Every fault ends by itself after a while, and any number of hosts
+may be down at once: disks survive, so everything is recoverable once all is healed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final, TypeAlias
+
+from shardraft.sim.network import LinkQuality, Node
+from shardraft.sim.process import Process
+from shardraft.sim.world import World
+
+Fault: TypeAlias = Callable[[], None]
+
+_BETWEEN_US: Final = (50_000, 2_500_000)
+"""The wait from one fault to the next; several may be under way."""
+_KINDS_MIN: Final = 3
+
+
+class Faults:
+    """Breaks things in a world until told to stop."""
+
+    def __init__(self, world: World) -> None:
+        self.count = 0
+        self._world = world
+        self._random = world.random
+        self._running = False
+        self._short_reigns = False
+        world.on_elected = self.leader_elected
+        kinds: list[Fault] = [
+            self._crash_leader,
+            self._depose_leader,
+            self._shorten_reigns,
+            self._crash_any,
+            self._crash_at_commit,
+            self._crash_all,
+            self._isolate,
+            self._split,
+            self._cut_one_way,
+            self._cut_between_two,
+            self._flap,
+            self._worsen_network,
+            self._slow_link,
+            self._slow_disk,
+            self._pause,
+            self._cut_client,
+        ]
+        if world.learners():
+            kinds += [self._crash_learner, self._cut_learner]
+        self._kinds = self._random.sample(kinds, self._random.randint(_KINDS_MIN, len(kinds)))
+
+    def start(self) -> None:
+        """Break something soon, and go on."""
+        self._running = True
+        self._schedule()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._running = False
+
+    def _schedule(self) -> None:
+        self._world.agenda.after(self._random.randrange(*_BETWEEN_US), self._strike)
+
+    def _strike(self) -> None:
+        if self._running:
+            self.count += 1
+            self._random.choice(self._kinds)()
+            self._schedule()
+
+    def _later(self, between_us: tuple[int, int], action: Fault) -> None:
+        """Do ``action``, the end of a fault, after a while; healing may have been faster."""
+        self._world.agenda.after(self._random.randrange(*between_us), self._end, action)
+
+    def _end(self, action: Fault) -> None:
+        if self._running:
+            action()
+
+    # Crashes.
+
+    def _crash(self, process: Process) -> None:
+        if process.is_up:
+            self._world.crash(process.node)
+        self._later((20_000, 4_000_000), lambda: self._start(process))
+
+    def _start(self, process: Process) -> None:
+        if not process.is_up:
+            self._world.start_process(process.node)
+
+    def _crash_leader(self) -> None:
+        leader = self._leader()
+        if leader is not None:
+            self._crash(leader)
+
+    def _leader(self) -> Process | None:
+        leaders = [leader for shard in self._world.shard_map.shards if (leader := self._world.leader_of(shard.shard))]
+        return self._random.choice(leaders) if leaders else None
+
+    def _depose_leader(self) -> None:
+        """A leader is cut off from its peers alone, and they hear at once that their connections closed.
+
+        They elect another while it still believes that it leads, and clients reach both.
+        """
+        leader = self._leader()
+        if leader is None:
+            return
+        host = leader.node
+        others = [other for other in self._hosts() if other != host]
+        directions = _both_ways([host], others)
+        if self._random.random() < 0.3:
+            directions = [(host, other) for other in others]  # What they said before still arrives.
+        for other in others:
+            self._world.peers.reset(other, host)
+        self._cut(f"depose {host}", directions, (100_000, 2_500_000))
+
+    def _shorten_reigns(self) -> None:
+        """For a while, whoever becomes leader crashes soon after (Figure 8)."""
+        self._world.note("short reigns")
+        self._short_reigns = True
+        self._later((500_000, 3_000_000), self._end_short_reigns)
+
+    def _end_short_reigns(self) -> None:
+        self._short_reigns = False
+
+    def leader_elected(self, process: Process) -> None:
+        """The world says that ``process`` has become a leader."""
+        if self._short_reigns and self._running and self._random.random() < 0.7:
+            self._world.agenda.after(self._random.randrange(50, 20_000), self._end, lambda: self._crash(process))
+
+    def _crash_any(self) -> None:
+        self._crash(self._random.choice(self._world.voters()))
+
+    def _crash_learner(self) -> None:
+        self._crash(self._random.choice(self._world.learners()))
+
+    def _crash_all(self) -> None:
+        for process in self._world.voters():
+            self._crash(process)
+
+    def _crash_at_commit(self) -> None:
+        process = self._random.choice(list(self._world.processes.values()))
+        point = self._random.choice(("begun", "durable"))
+        self._world.note(f"{process.node} will crash when a log commit is {point}")
+        self._world.crash_points[process.node] = point
+        self._later((200_000, 3_000_000), lambda: self._start(process))
+
+    def _pause(self) -> None:
+        process = self._random.choice(list(self._world.processes.values()))
+        pause_us = self._random.randrange(5_000, 2_000_000)
+        self._world.note(f"pause {process.node} for {pause_us // 1000} ms")
+        process.pause(pause_us)
+
+    # The network.
+
+    def _cut(self, what: str, directions: list[tuple[Node, Node]], between_us: tuple[int, int]) -> None:
+        self._world.note(what)
+        self._world.cut(directions)
+        self._later(between_us, lambda: self._uncut(directions))
+
+    def _uncut(self, directions: list[tuple[Node, Node]]) -> None:
+        self._world.note(f"uncut {_text(directions)}")
+        self._world.uncut(directions)
+
+    def _hosts(self) -> list[Node]:
+        return [process.node for process in self._world.voters()]
+
+    def _others(self) -> list[Node]:
+        """Learners and clients: whoever may be on one side of a cut or the other."""
+        learners = [process.node for process in self._world.learners()]
+        return learners + [client.node for client in self._world.clients]
+
+    def _isolate(self) -> None:
+        host = self._random.choice(self._hosts())
+        others = [other for other in self._hosts() if other != host]
+        if self._random.random() < 0.5:
+            others += self._others()
+        self._cut(f"isolate {host}", _both_ways([host], others), (100_000, 4_000_000))
+
+    def _split(self) -> None:
+        nodes = self._hosts() + self._others()
+        side = [node for node in nodes if self._random.random() < 0.5]
+        rest = [node for node in nodes if node not in side]
+        self._cut(f"split {side} from {rest}", _both_ways(side, rest), (100_000, 4_000_000))
+
+    def _cut_one_way(self) -> None:
+        """A host sends and is not heard, or hears and cannot send."""
+        host = self._random.choice(self._hosts())
+        others = [other for other in self._hosts() if other != host]
+        if self._random.random() < 0.5:
+            directions = [(host, other) for other in others]
+        else:
+            directions = [(other, host) for other in others]
+        self._cut(f"cut one way {_text(directions)}", directions, (100_000, 4_000_000))
+
+    def _cut_between_two(self) -> None:
+        """Everybody reaches a common neighbour, but not everybody each other (partial connectivity)."""
+        if len(self._hosts()) > 1:
+            one, other = self._random.sample(self._hosts(), 2)
+            self._cut(f"cut between {one} and {other}", _both_ways([one], [other]), (100_000, 5_000_000))
+
+    def _cut_client(self) -> None:
+        if self._world.clients:
+            client = self._random.choice(self._world.clients).node
+            self._cut(f"cut client {client}", _both_ways([client], self._hosts()), (50_000, 3_000_000))
+
+    def _cut_learner(self) -> None:
+        learner = self._random.choice(self._world.learners()).node
+        nodes = [node for node in self._world.processes if node != learner]
+        self._cut(f"cut learner {learner}", _both_ways([learner], nodes), (50_000, 3_000_000))
+
+    def _flap(self) -> None:
+        """A link that comes and goes."""
+        if len(self._hosts()) > 1:
+            one, other = self._random.sample(self._hosts(), 2)
+            for _ in range(self._random.randint(2, 6)):
+                self._later((0, 1_500_000), lambda: self._flap_once(one, other))
+
+    def _flap_once(self, one: Node, other: Node) -> None:
+        self._cut(f"flap between {one} and {other}", _both_ways([one], [other]), (10_000, 200_000))
+
+    def _worsen_network(self) -> None:
+        quality = bad_quality(self._random)
+        self._world.note(f"the network: {quality}")
+        self._world.network.quality = quality
+        self._later((200_000, 4_000_000), self._better_network)
+
+    def _better_network(self) -> None:
+        self._world.note("the network is good")
+        self._world.network.quality = LinkQuality()
+
+    def _slow_link(self) -> None:
+        if len(self._hosts()) > 1:
+            one, other = self._random.sample(self._hosts(), 2)
+            quality = LinkQuality(delay_us=self._random.randrange(5_000, 300_000), jitter_us=50_000)
+            self._world.note(f"slow link from {one} to {other}: {quality.delay_us} us")
+            self._world.network.special[one, other] = quality
+            self._later((200_000, 4_000_000), lambda: self._good_link(one, other))
+
+    def _good_link(self, one: Node, other: Node) -> None:
+        self._world.network.special.pop((one, other), None)
+
+    # Disks.
+
+    def _slow_disk(self) -> None:
+        process = self._random.choice(list(self._world.processes.values()))
+        slowness = self._random.choice((10, 50, 400, 2_000))
+        self._world.note(f"the disk of {process.node} is {slowness} times slower")
+        process.disk.slowness = slowness
+        self._later((100_000, 3_000_000), lambda: self._good_disk(process))
+
+    def _good_disk(self, process: Process) -> None:
+        process.disk.slowness = 1
+
+
+def bad_quality(random: Random) -> LinkQuality:
+    """A network that loses, doubles, delays and reorders, some of it or all."""
+    return LinkQuality(
+        delay_us=random.choice((150, 2_000, 20_000)),
+        jitter_us=random.choice((250, 5_000, 40_000)),
+        loss=random.choice((0.0, 0.02, 0.2)),
+        doubling=random.choice((0.0, 0.05, 0.3)),
+        late=random.choice((0.0, 0.05, 0.3)),
+        late_us=random.choice((20_000, 200_000, 1_500_000)),
+    )
+
+
+def _both_ways(some: list[Node], others: list[Node]) -> list[tuple[Node, Node]]:
+    return [direction for one in some for other in others for direction in ((one, other), (other, one))]
+
+
+def _text(directions: list[tuple[Node, Node]]) -> str:
+    return " ".join(f"{source}>{target}" for source, target in directions)

@@ -1,0 +1,316 @@
+"""What must be true after every event, checked as things happen and never by looking everything over again.
+
+The paper's Figure 3, and the rules of PROTOCOL that a single host cannot see broken:
+
+* *election safety*: at most one leader in a term;
+* *log matching*: entries of equal index and term are equal, and so are all before them;
+* *leader completeness*: a leader has every committed entry;
+* *state machine safety*: what is committed at an index never differs, and replicas that applied
+  equally far have equal hashes;
+* *durability*: what is committed lies on the disks of a majority; a hard state never goes back;
+  a vote, a candidacy or an acknowledgement leaves only when what it rests on is on the disk;
+* *learners* hold committed entries only, in order, without a gap.
+
+The committed entries go to the oracle, which the clients' histories are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from shardraft.config import Limits
+from shardraft.host.messages import PeerMessage
+from shardraft.host.replica import Replica
+from shardraft.host.turn import Turn
+from shardraft.host.voter import Voter
+from shardraft.kv.commands import BatchCodec
+from shardraft.raft.entry import Entry
+from shardraft.raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
+from shardraft.raft.ready import BecameLeader, HardState, LogWrite, Role
+from shardraft.shards.shard_map import ShardMap
+from shardraft.sim.failure import SimulationFailure
+from shardraft.sim.oracle import ShardOracle
+from shardraft.sim.process import Process
+from shardraft.sim.store import KeptLog, SimStore
+from shardraft.types import HostId, Index, ShardId, Term
+
+_ENTRY_BYTES_MAX: Final = 1 << 30
+
+
+@attrs.define(slots=True)
+class Counts:
+    """How often each invariant was checked."""
+
+    elections: int = 0
+    entries_matched: int = 0
+    commits: int = 0
+    applied: int = 0
+    promises: int = 0
+    hard_states: int = 0
+    learner_applied: int = 0
+
+
+class _Shard:
+    """What is known of one shard as a whole."""
+
+    def __init__(self, voters: tuple[HostId, ...], oracle: ShardOracle) -> None:
+        self.voters = voters
+        self.majority = len(voters) // 2 + 1
+        self.oracle = oracle
+        self.leaders: dict[Term, HostId] = {}
+        self.written: dict[tuple[Index, Term], tuple[int, Term, Entry]] = {}
+        """Every entry that ever lay on a disk: its checksum, the term before it, and itself."""
+        self.committed: list[Term] = [0]
+        """The term of each committed entry, by index."""
+        self.hashes: dict[Index, int] = {}
+
+    @property
+    def commit_index(self) -> Index:
+        return len(self.committed) - 1
+
+
+class Invariants:
+    """The one owner of all that is known across hosts. Every ``check_*`` raises ``SimulationFailure``."""
+
+    def __init__(self, shard_map: ShardMap, codec: BatchCodec, limits: Limits) -> None:
+        self.counts = Counts()
+        self.stores: dict[HostId, SimStore] = {}
+        self._shards = {
+            shard.shard: _Shard(tuple(member.host for member in shard.membership.members), ShardOracle(codec, limits))
+            for shard in shard_map.shards
+        }
+        self._replica_hosts = {
+            (shard.shard, member.replica): member.host
+            for shard in shard_map.shards
+            for member in shard.membership.members
+        }
+        self._hard_states: dict[tuple[HostId, ShardId], HardState] = {}
+        self._seen: dict[tuple[HostId, ShardId], tuple[Index, Index]] = {}
+
+    def oracle(self, shard: ShardId) -> ShardOracle:
+        """The committed history of ``shard``."""
+        return self._shards[shard].oracle
+
+    def commit_index(self, shard: ShardId) -> Index:
+        """The highest index known to be committed by any replica."""
+        return self._shards[shard].commit_index
+
+    # What lies on disks.
+
+    def check_written(self, host: HostId, write: LogWrite, *, is_learner: bool) -> None:
+        """One shard's write just took effect on the disk of ``host``."""
+        if not is_learner:
+            self._check_hard_state(host, write)
+        if write.entries:
+            self._check_matching(host, write)
+
+    def _check_hard_state(self, host: HostId, write: LogWrite) -> None:
+        state = write.hard_state
+        if state is None:
+            return
+        self.counts.hard_states += 1
+        before = self._hard_states.get((host, write.shard), _NO_HARD_STATE)
+        self._hard_states[host, write.shard] = state
+        goes_back = state.current_term < before.current_term or state.commit_index < before.commit_index
+        votes_twice = state.current_term == before.current_term and before.voted_for not in (0, state.voted_for)
+        if goes_back or votes_twice:
+            raise SimulationFailure(f"host {host}, shard {write.shard}: the hard state went from {before} to {state}")
+
+    def _check_matching(self, host: HostId, write: LogWrite) -> None:
+        shard = self._shards[write.shard]
+        first = write.entries[0].index
+        before = self.stores[host].logs[write.shard].term_at(first - 1)
+        for entry in write.entries:
+            checksum = entry.checksum
+            known = shard.written.get((entry.index, entry.term))
+            if known is None:
+                shard.written[entry.index, entry.term] = (checksum, -1 if before is None else before, entry)
+            elif known[0] != checksum or (before is not None and known[1] not in (-1, before)):
+                raise SimulationFailure(
+                    f"log matching: host {host}, shard {write.shard}: {entry!r} after term {before} lies elsewhere"
+                    " with other bytes or after another entry"
+                )
+            before = entry.term
+        self.counts.entries_matched += len(write.entries)
+
+    def check_recovered(self, host: HostId, *, is_learner: bool) -> None:
+        """A process starts from its disk: no vote and no term may be missing that ever was durable."""
+        for shard, log in self.stores[host].logs.items():
+            self._seen.pop((host, shard), None)
+            if is_learner:
+                continue
+            before = self._hard_states.get((host, shard), _NO_HARD_STATE)
+            state = log.hard_state
+            if (state.current_term, state.voted_for) != (before.current_term, before.voted_for):
+                raise SimulationFailure(f"host {host}, shard {shard}: recovered {state}, which was {before}")
+            self._hard_states[host, shard] = state
+
+    # What leaves a host.
+
+    def check_promises(self, host: HostId, messages: Iterable[PeerMessage]) -> None:
+        """Nothing is promised before it is persisted (PROTOCOL, "Terms, votes, turns in flight")."""
+        logs = self.stores[host].logs
+        for message in messages:
+            if type(message) in _PROMISES and not _is_kept(message, logs[message.shard]):
+                raise SimulationFailure(f"host {host} promised what is not on its disk: {message!r}")
+            self.counts.promises += type(message) in _PROMISES
+
+    # What hosts know.
+
+    def check_turn(self, process: Process, turn: Turn) -> None:
+        """What the host says in a turn: who leads, and how far each replica is."""
+        for note in turn.notes:
+            if type(note) is BecameLeader:
+                self._check_election(process, note)
+        for _, messages in turn.messages:
+            self.check_promises(process.node, messages)
+
+    def check_replicas(self, process: Process) -> None:
+        """After a turn: commit index and applied state of every replica here."""
+        host = process.host
+        if host is None:
+            return
+        for shard, replica in host.replicas.items():
+            seen = (replica.commit_index, replica.machine.last_applied)
+            if self._seen.get((process.node, shard)) != seen:
+                self._check_replica(process, replica, seen)
+
+    def _check_replica(self, process: Process, replica: Replica, seen: tuple[Index, Index]) -> None:
+        before = self._seen.get((process.node, replica.shard), (0, 0))
+        self._seen[process.node, replica.shard] = seen
+        if seen < before or seen[1] < before[1]:
+            raise SimulationFailure(
+                f"host {process.node}, shard {replica.shard}: commit and applied index went from {before} to {seen}"
+            )
+        if isinstance(replica, Voter):
+            if replica.raft.role is Role.LEADER:
+                self._note_leader(process.node, replica.shard, replica.raft.term)
+            if seen[0] > before[0]:
+                self._check_committed(process, replica)
+        elif seen[0] > before[0]:
+            self._check_learner_log(process, replica)
+        if seen[1] > before[1]:
+            self._check_applied(process, replica)
+
+    def _note_leader(self, host: HostId, shard: ShardId, term: Term) -> None:
+        leader = self._shards[shard].leaders.setdefault(term, host)
+        if leader != host:
+            raise SimulationFailure(
+                f"election safety: hosts {leader} and {host} both lead shard {shard} in term {term}"
+            )
+
+    def _check_election(self, process: Process, note: BecameLeader) -> None:
+        self.counts.elections += 1
+        self._note_leader(process.node, note.shard, note.term)
+        assert process.host is not None
+        log, shard = process.host.voters[note.shard].log, self._shards[note.shard]
+        index = shard.commit_index
+        if log.first_index <= index + 1 and log.term_at(index) != shard.committed[index]:
+            raise SimulationFailure(
+                f"leader completeness: host {process.node} leads shard {note.shard} in term {note.term} without"
+                f" the committed entry {index}"
+            )
+
+    def _check_committed(self, process: Process, voter: Voter) -> None:
+        shard, log, index = self._shards[voter.shard], voter.log, voter.commit_index
+        self.counts.commits += 1
+        if index <= shard.commit_index:
+            if log.first_index <= index + 1 and log.term_at(index) != shard.committed[index]:
+                raise SimulationFailure(
+                    f"state machine safety: host {process.node}, shard {voter.shard}: entry {index} is committed"
+                    f" with term {log.term_at(index)}, elsewhere with {shard.committed[index]}"
+                )
+            return
+        self._check_majority(process, voter, index)
+        while shard.commit_index < index:
+            following = shard.commit_index + 1
+            term = log.term_at(following)
+            assert term is not None, "an entry is compacted before anybody knew it to be committed"
+            shard.committed.append(term)
+            shard.oracle.apply(shard.written[following, term][2])
+
+    def _check_majority(self, process: Process, voter: Voter, index: Index) -> None:
+        shard, term = self._shards[voter.shard], voter.log.term_at(index)
+        holders = [host for host in shard.voters if _holds(self.stores[host], voter.shard, index, term)]
+        if len(holders) < shard.majority:
+            raise SimulationFailure(
+                f"host {process.node}, shard {voter.shard}: entry {index} of term {term} counts as committed"
+                f" but lies on the disks of hosts {holders} only"
+            )
+
+    def _check_learner_log(self, process: Process, replica: Replica) -> None:
+        shard, log, index = self._shards[replica.shard], replica.log, replica.commit_index
+        self.counts.commits += 1
+        if index > shard.commit_index or (
+            log.first_index <= index + 1 and log.term_at(index) != shard.committed[index]
+        ):
+            raise SimulationFailure(
+                f"learner {process.node}, shard {replica.shard}: holds entry {index} of term {log.term_at(index)},"
+                f" which is not the committed one (committed up to {shard.commit_index})"
+            )
+
+    def _check_applied(self, process: Process, replica: Replica) -> None:
+        shard, machine = self._shards[replica.shard], replica.machine
+        index = machine.last_applied
+        if isinstance(replica, Voter):
+            self.counts.applied += 1
+        else:
+            self.counts.learner_applied += 1
+        if index > shard.commit_index or index > replica.commit_index:
+            raise SimulationFailure(
+                f"host {process.node}, shard {replica.shard}: applied {index}, committed is {shard.commit_index}"
+            )
+        known = shard.hashes.setdefault(index, machine.applied_hash)
+        if known != machine.applied_hash:
+            raise SimulationFailure(
+                f"state machine safety: host {process.node}, shard {replica.shard}: another hash of what is applied"
+                f" up to {index} than elsewhere"
+            )
+        if index == shard.commit_index and machine.revision != shard.oracle.revision:
+            raise SimulationFailure(
+                f"host {process.node}, shard {replica.shard}: at {index} its revision is {machine.revision},"
+                f" and {shard.oracle.revision} operations were committed"
+            )
+
+    # At the end.
+
+    def check_contents(self, process: Process) -> int:
+        """Every replica of the process that is caught up holds exactly what was committed; how many those were."""
+        assert process.host is not None
+        compared = 0
+        for shard, replica in process.host.replicas.items():
+            oracle = self._shards[shard].oracle
+            if replica.machine.last_applied != oracle.applied_index:
+                continue
+            found, more = replica.machine.scan(b"", b"", len(oracle.items) + 1, _ENTRY_BYTES_MAX)
+            if more or [(key, stored.revision, stored.value) for key, stored in found] != list(oracle.ordered()):
+                raise SimulationFailure(f"host {process.node}, shard {shard}: its keys are not those committed")
+            compared += 1
+        return compared
+
+
+_NO_HARD_STATE: Final = HardState()
+_PROMISES: Final = (AppendEntriesReply, RequestVoteReply, RequestVote)
+
+
+def _is_kept(message: PeerMessage, log: KeptLog) -> bool:
+    """Does what ``message`` rests on lie on the disk? A later term there means that its time has passed."""
+    state = log.hard_state
+    term = message.term
+    if state.current_term > term:
+        return True
+    if isinstance(message, AppendEntriesReply):
+        return not message.success or (state.current_term == term and message.match_index <= log.last_index)
+    if isinstance(message, RequestVoteReply):
+        return not message.vote_granted or (state.current_term, state.voted_for) == (term, message.to_replica)
+    assert isinstance(message, RequestVote)
+    return (state.current_term, state.voted_for) == (term, message.from_replica)
+
+
+def _holds(store: SimStore, shard: ShardId, index: Index, term: Term | None) -> bool:
+    """Does the disk hold that entry? A compacted one is held in the state."""
+    log = store.logs[shard]
+    return index < log.first_index or log.term_at(index) == term

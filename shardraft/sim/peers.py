@@ -1,0 +1,143 @@
+"""Who is connected to whom: the links between voter hosts, and each learner's link to its parent.
+
+What a runtime's transport does in the background: it notices that a connection closed, tries again
+after a while, and says so to the host.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from shardraft.host.events import ParentConnected, PeerConnected, PeerDisconnected
+from shardraft.sim.clock import Agenda
+from shardraft.sim.network import Network
+from shardraft.sim.process import Process
+from shardraft.types import HostId
+
+_CONNECT_US: Final = (1_000, 40_000)
+_RECONNECT_US: Final = (20_000, 200_000)
+_RESET_US: Final = (100, 3_000)
+"""A dying process closes its sockets; its peers hear of it after this."""
+
+
+class PeerLinks:
+    """One link per pair of voter hosts. A link is up when both ends are and neither direction is cut."""
+
+    def __init__(self, agenda: Agenda, random: Random, network: Network, voters: dict[HostId, Process]) -> None:
+        self._agenda = agenda
+        self._random = random
+        self._network = network
+        self._voters = voters
+        self._up: dict[tuple[HostId, HostId], bool] = {}
+
+    def are_connected(self, one: HostId, other: HostId) -> bool:
+        """Whether frames may travel between the two."""
+        return self._up.get(_pair(one, other), False)
+
+    def process_started(self, process: Process) -> None:
+        """It connects to every peer that it can reach."""
+        for host in self._voters:
+            if host != process.node:
+                self._connect_later(process.node, host)
+
+    def process_died(self, process: Process) -> None:
+        """Its sockets close: peers that can be reached hear of it soon, the others when their links time out."""
+        for host in self._voters:
+            if host != process.node and self._up.get(_pair(process.node, host)):
+                self._up[_pair(process.node, host)] = False
+                reset = self._network.reaches(process.node, host)
+                delay_us = self._random.randrange(*_RESET_US) if reset else self._network.notice_us()
+                self._agenda.after(delay_us, self._tell_lost, host, process.node)
+
+    def links_changed(self) -> None:
+        """Links were cut or healed: cut connections break in a while, or never; healed ones come back."""
+        hosts = sorted(self._voters)
+        for one in hosts:
+            for other in hosts:
+                if one < other:
+                    self._link_changed(one, other)
+
+    def _link_changed(self, one: HostId, other: HostId) -> None:
+        if self._network.reaches_both_ways(one, other):
+            if not self.are_connected(one, other):
+                self._connect_later(one, other)
+        elif self.are_connected(one, other) and self._random.random() < 0.5:
+            # Half of all cuts are silent: the connection stays, and nothing arrives on it.
+            self._agenda.after(self._network.notice_us(), self._break, one, other)
+
+    def reset(self, one: HostId, other: HostId) -> None:
+        """A connection is reset: ``one`` hears of it at once, ``other`` only when it next notices anything."""
+        if self.are_connected(one, other):
+            self._up[_pair(one, other)] = False
+            self._agenda.after(self._random.randrange(*_RESET_US), self._tell_lost, one, other)
+            self._agenda.after(self._network.notice_us(), self._tell_lost, other, one)
+
+    def _break(self, one: HostId, other: HostId) -> None:
+        if self.are_connected(one, other) and not self._network.reaches_both_ways(one, other):
+            self._up[_pair(one, other)] = False
+            self._tell_lost(one, other)
+            self._tell_lost(other, one)
+
+    def _tell_lost(self, host: HostId, peer: HostId) -> None:
+        if not self.are_connected(host, peer):
+            self._voters[host].take(PeerDisconnected, peer)
+
+    def _connect_later(self, one: HostId, other: HostId) -> None:
+        self._agenda.after(self._random.randrange(*_CONNECT_US), self._connect, one, other)
+
+    def _connect(self, one: HostId, other: HostId) -> None:
+        possible = self._voters[one].is_up and self._voters[other].is_up and self._network.reaches_both_ways(one, other)
+        if possible and not self.are_connected(one, other):
+            self._up[_pair(one, other)] = True
+            self._voters[one].take(PeerConnected, other)
+            self._voters[other].take(PeerConnected, one)
+
+
+class ParentLink:
+    """A learner's link to one of its ``parents``, tried in turn until one answers."""
+
+    def __init__(
+        self, agenda: Agenda, random: Random, network: Network, child: Process, parents: tuple[Process, ...]
+    ) -> None:
+        self.child = child
+        self._agenda = agenda
+        self._random = random
+        self._network = network
+        self._parents = parents
+        self._next = 0
+        self._connection = 0
+
+    def process_started(self) -> None:
+        """The child looks for a parent."""
+        self._connection = 0
+        self._agenda.after(self._random.randrange(*_CONNECT_US), self._connect, self.child.boot)
+
+    def connection_closed(self, number: int) -> None:
+        """If it was the one to the parent, another is sought."""
+        if number == self._connection:
+            self._connection = 0
+            self._try_again(self.child.boot)
+
+    def _try_again(self, boot: int) -> None:
+        self._next = (self._next + 1) % len(self._parents)
+        self._agenda.after(self._random.randrange(*_RECONNECT_US), self._connect, boot)
+
+    def _connect(self, boot: int) -> None:
+        child, parent = self.child, self._parents[self._next]
+        if boot != child.boot or self._connection:
+            return
+        if not parent.is_up or not self._network.reaches_both_ways(child.node, parent.node):
+            self._try_again(boot)
+            return
+        number, ours = child.new_connection()
+        their_number, theirs = parent.new_connection()
+        stream = self._network.open_stream(ours, theirs)
+        child.opened(number, stream, 0)
+        parent.opened(their_number, stream, 1)
+        self._connection = number
+        child.take(ParentConnected, number)
+
+
+def _pair(one: HostId, other: HostId) -> tuple[HostId, HostId]:
+    return (one, other) if one < other else (other, one)

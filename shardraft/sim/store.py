@@ -1,0 +1,227 @@
+"""The simulated disk's contents: a ``Store`` that lives in memory and outlives its process.
+
+Every method that writes takes effect at once and whole; when it takes effect, and whether a crash
+comes first, is ``disk``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from shardraft.errors import StorageError
+from shardraft.host.ports import Recovered, RecoveredShard
+from shardraft.host.turn import LogBatch, StateBatch
+from shardraft.kv.commands import Stored
+from shardraft.kv.machine import MachineState
+from shardraft.raft.entry import decode_entry
+from shardraft.raft.ready import HardState, LogSummary, LogWrite
+from shardraft.shards.shard_map import ShardMap
+from shardraft.sim.copies import StagedCopy, encode_copy
+from shardraft.types import Identity, Index, ShardId, Term
+
+
+@attrs.define(slots=True)
+class KeptLog:
+    """One shard's log and hard state as they lie on the disk; ``encoded[0]`` is the entry at ``first_index``."""
+
+    hard_state: HardState = attrs.field(factory=HardState)
+    first_index: Index = 1
+    previous_term: Term = 0
+    encoded: list[bytes] = attrs.field(factory=list)
+    terms: list[Term] = attrs.field(factory=list)
+
+    @property
+    def last_index(self) -> Index:
+        return self.first_index + len(self.encoded) - 1
+
+    def term_at(self, index: Index) -> Term | None:
+        """The term of the entry at ``index``, or of the one before the first; None when it is not known here."""
+        offset = index - self.first_index
+        if offset == -1:
+            return self.previous_term
+        return self.terms[offset] if 0 <= offset < len(self.terms) else None
+
+    def write(self, write: LogWrite) -> None:
+        """Truncate, then append, then hard state."""
+        if write.truncate_from is not None and write.truncate_from <= self.last_index:
+            assert write.truncate_from >= self.first_index, "a truncation of what is compacted"
+            keep = write.truncate_from - self.first_index
+            del self.encoded[keep:], self.terms[keep:]
+        for entry in write.entries:
+            assert entry.index == self.last_index + 1, "a gap in the stored log"
+            self.encoded.append(entry.encoded)
+            self.terms.append(entry.term)
+        if write.hard_state is not None:
+            self.hard_state = write.hard_state
+
+    def compact(self, index: Index, term: Term) -> None:
+        """Forget the entries up to and with ``index``."""
+        if index < self.first_index:
+            return
+        assert self.term_at(index) == term, "a compaction names another entry than the stored one"
+        drop = index + 1 - self.first_index
+        del self.encoded[:drop], self.terms[:drop]
+        self.first_index, self.previous_term = index + 1, term
+
+    def reset(self, index: Index, term: Term) -> None:
+        """Forget every entry; the next is at ``index`` + 1. What a snapshot holds is committed."""
+        self.encoded.clear()
+        self.terms.clear()
+        self.first_index, self.previous_term = index + 1, term
+        if self.hard_state.commit_index < index:
+            self.hard_state = attrs.evolve(self.hard_state, commit_index=index)
+
+    def reconcile(self, applied: Index, applied_term: Term) -> None:
+        """What recovery does with a log that ends below the state, or differs from it there (PROTOCOL)."""
+        if self.first_index > applied + 1:
+            raise StorageError(f"the log begins at {self.first_index} and the state ends at {applied}: a gap")
+        if self.term_at(applied) != applied_term:
+            self.reset(applied, applied_term)
+
+
+@attrs.define(slots=True)
+class KeptState:
+    """One shard's flushed state."""
+
+    state: MachineState
+    items: dict[bytes, Stored] = attrs.field(factory=dict)
+    ordered: list[bytes] | None = None
+    """The keys in order while nothing changed since they were last sorted."""
+
+
+class SimStore:
+    """The ``Store`` port in memory. Build it once per simulated disk; each ``recover`` is one start of a process."""
+
+    def __init__(self, cluster_id: bytes, host: int, shard_map: ShardMap | None = None, *, chunk_bytes: int = 4096):
+        self.identity = Identity(cluster_id, host, 0, 0)
+        self.shard_map: ShardMap | None = None
+        self.logs: dict[ShardId, KeptLog] = {}
+        self.states: dict[ShardId, KeptState] = {}
+        self.on_written: Callable[[LogWrite], None] = lambda write: None
+        """For those who watch: hears of each log write when it has taken effect."""
+        self._chunk_bytes = chunk_bytes
+        self._spooled: dict[int, list[bytes]] = {}
+        self._staged: dict[ShardId, StagedCopy] = {}
+        if shard_map is not None:
+            self.save_shard_map(shard_map)
+
+    def crash(self) -> None:
+        """What a process's end takes with it: spooled and staged copies. Logs, states and identity stay."""
+        self._spooled.clear()
+        self._staged.clear()
+
+    # Start.
+
+    def recover(self) -> Recovered:
+        """Everything kept, reconciled, under the next incarnation."""
+        before = self.identity
+        self.identity = Identity(before.cluster_id, before.host, before.incarnation + 1, before.incarnation + 1)
+        for shard in sorted(self.states):
+            state = self.states[shard].state
+            self.logs[shard].reconcile(state.last_applied, state.last_applied_term)
+        return Recovered(self.identity, self.shard_map, tuple(self._recovered(shard) for shard in sorted(self.states)))
+
+    def _recovered(self, shard: ShardId) -> RecoveredShard:
+        log = self.logs[shard]
+        sizes = tuple(len(encoded) for encoded in log.encoded)
+        summary = LogSummary(log.first_index, log.previous_term, tuple(log.terms), sizes)
+        return RecoveredShard(shard, log.hard_state, summary, self.states[shard].state)
+
+    def save_shard_map(self, shard_map: ShardMap) -> None:
+        """Keep the map and create the empty shards in it."""
+        self.shard_map = shard_map
+        for shard in shard_map.shards:
+            if shard.shard not in self.states:
+                self.logs[shard.shard] = KeptLog()
+                self.states[shard.shard] = KeptState(MachineState(shard.shard, shard.key_range, shard_map.epoch))
+
+    # The log environment.
+
+    def commit_log(self, batches: list[LogBatch]) -> None:
+        """Write several turns' batches, in order."""
+        for batch in batches:
+            for write in batch.writes:
+                self.logs[write.shard].write(write)
+                self.on_written(write)
+            for shard, index, term in batch.compactions:
+                self.logs[shard].compact(index, term)
+
+    def reset_log(self, shard: ShardId, index: Index, term: Term) -> None:
+        """The second half of an install."""
+        self.logs[shard].reset(index, term)
+
+    def read_entries(self, shard: ShardId, low: Index, high: Index, bytes_max: int) -> list[bytes]:
+        """Encoded entries from ``low`` up to and without ``high``, at least one, at most ``bytes_max`` bytes."""
+        log = self.logs[shard]
+        if not log.first_index <= low < high <= log.last_index + 1:
+            raise StorageError(f"shard {shard}: entries {low} to {high - 1} are not in the log")
+        taken: list[bytes] = []
+        for encoded in log.encoded[low - log.first_index : high - log.first_index]:
+            bytes_max -= len(encoded)
+            if taken and bytes_max < 0:
+                break
+            decode_entry(encoded, shard)
+            taken.append(encoded)
+        return taken
+
+    # The state environment.
+
+    def commit_state(self, batch: StateBatch) -> None:
+        """Write one flush."""
+        for image in batch.images:
+            kept = self.states[image.state.shard]
+            kept.state = image.state
+            kept.ordered = None
+            for key, stored in image.changes.items():
+                if stored is None:
+                    kept.items.pop(key, None)
+                else:
+                    kept.items[key] = stored
+
+    def get(self, shard: ShardId, key: bytes) -> Stored | None:
+        """The flushed value of a routing key."""
+        return self.states[shard].items.get(key)
+
+    def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
+        """Flushed keys in [``start``, ``end``) in ascending order; an empty ``end`` means no end."""
+        kept = self.states[shard]
+        if kept.ordered is None:
+            kept.ordered = sorted(kept.items)
+        found = [key for key in kept.ordered if start <= key and (not end or key < end)]
+        return [(key, kept.items[key]) for key in found[:entries_max]]
+
+    # Copies.
+
+    def spool_copy(self, shard: ShardId, copy_id: int) -> tuple[Index, Term, int]:
+        """Make a snapshot of the flushed state; its index, term and number of chunks."""
+        kept = self.states[shard]
+        self._spooled[copy_id] = encode_copy(kept.state, kept.items, self._chunk_bytes)
+        return kept.state.last_applied, kept.state.last_applied_term, len(self._spooled[copy_id])
+
+    def read_chunk(self, copy_id: int, number: int) -> bytes:
+        """One chunk of a spooled snapshot."""
+        return self._spooled[copy_id][number]
+
+    def drop_copy(self, copy_id: int) -> None:
+        """Forget a spooled snapshot."""
+        self._spooled.pop(copy_id, None)
+
+    def stage_chunk(self, shard: ShardId, number: int, data: bytes) -> None:
+        """Keep one received chunk; number 0 starts anew, any other follows the last."""
+        staged = self._staged.pop(shard, None)
+        if number == 0 or staged is None:
+            staged = StagedCopy()
+        staged.add(number, data)
+        self._staged[shard] = staged
+
+    def install_copy(self, shard: ShardId, index: Index, term: Term) -> MachineState:
+        """Replace the shard's state by the staged copy: the first half of an install."""
+        state, items = self._staged.pop(shard, StagedCopy()).complete_at(shard, index, term)
+        self.states[shard] = KeptState(state, items)
+        self.logs.setdefault(shard, KeptLog())
+        return state
+
+    def close(self) -> None:
+        """Nothing is held open."""

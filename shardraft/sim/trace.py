@@ -1,0 +1,102 @@
+"""The trace: one hash over everything that happened, in order, and optionally the same for a person.
+
+Two runs with equal hashes took the same steps. Records are tuples of numbers and bytes only, so
+their encoding depends on nothing but their values; whole entries stand in it by their checksums,
+which cover every byte of them.
+"""
+
+from __future__ import annotations
+
+import marshal
+import zlib
+from collections.abc import Callable
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, Final
+
+import attrs
+
+from shardraft.errors import ShardraftError
+from shardraft.raft.entry import Entry
+
+_RECORDS_PER_UPDATE: Final = 512
+_MARSHAL_VERSION: Final = 2
+"""Later versions share equal objects by identity, and the bytes would depend on how values came to be."""
+
+Listener = Callable[[str], None]
+
+
+class Trace:
+    """Takes records and hashes them. ``listener``, if given, hears a line for each."""
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.records = 0
+        self._listener = listener
+        self._hash = blake2b(digest_size=16)
+        self._waiting: list[tuple[Any, ...]] = []
+
+    def event(self, now_us: int, node: int, event: object) -> None:
+        """A process, or a client, took this in."""
+        self._add((now_us, node, flatten(event)))
+        if self._listener is not None:
+            self._listener(f"{now_us / 1e6:10.6f} {node:>4} {event!r}")
+
+    def note(self, now_us: int, text: str) -> None:
+        """Something happened to the world: a fault, a decision, a role that changed."""
+        self._add((now_us, text.encode()))
+        if self._listener is not None:
+            self._listener(f"{now_us / 1e6:10.6f}      {text}")
+
+    def _add(self, record: tuple[Any, ...]) -> None:
+        self.records += 1
+        self._waiting.append(record)
+        if len(self._waiting) >= _RECORDS_PER_UPDATE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._hash.update(marshal.dumps(self._waiting, _MARSHAL_VERSION))
+        self._waiting.clear()
+
+    def digest(self) -> str:
+        """The hash of everything so far, as 32 hexadecimal digits."""
+        self._flush()
+        return self._hash.hexdigest()
+
+
+def flatten(value: object) -> Any:
+    """``value`` as nested tuples of numbers and bytes; equal values give equal results."""
+    flattener = _FLATTENERS.get(type(value))
+    if flattener is None:
+        flattener = _FLATTENERS[type(value)] = _flattener_of(type(value))
+    return flattener(value)
+
+
+def _flattener_of(kind: type) -> Callable[[Any], Any]:
+    if attrs.has(kind):
+        names = [field.name for field in attrs.fields(kind) if not field.name.startswith("_")]
+        number = zlib.crc32(kind.__name__.encode())
+        if len(names) < 2:
+            return lambda value: (number, *[flatten(getattr(value, name)) for name in names])
+        get_all = attrgetter(*names)
+        return lambda value: (number, *[each if type(each) is int else flatten(each) for each in get_all(value)])
+    if issubclass(kind, ShardraftError):
+        return lambda error: (error.code.value, error.applied.encode())
+    if issubclass(kind, int):
+        return int
+    raise TypeError(f"a record cannot hold {kind.__name__}")
+
+
+def _flatten_sequence(values: Any) -> tuple[Any, ...]:
+    return tuple([each if type(each) is int else flatten(each) for each in values])
+
+
+_FLATTENERS: Final[dict[type, Callable[[Any], Any]]] = {
+    int: int,
+    bool: int,
+    bytes: lambda value: value if len(value) <= 64 else zlib.crc32(value),
+    str: lambda value: value.encode(),
+    type(None): lambda _: None,
+    tuple: _flatten_sequence,
+    list: _flatten_sequence,
+    Entry: lambda entry: entry.checksum,
+}

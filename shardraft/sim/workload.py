@@ -1,0 +1,325 @@
+"""What clients do to a simulated cluster, and what they are told: the history.
+
+Each client runs a few tasks at once on one router core, so that operations coalesce. Keys are few
+hot ones and many cold ones; every value is unique, so a value that is read names its write. What a
+client is told is compared with the oracle at once, and with all other clients by the
+linearizability checker at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final, Protocol
+
+import attrs
+
+from shardraft.errors import Conflict, ShardraftError
+from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, Outcome
+from shardraft.kv.requests import Consistency
+from shardraft.sim.client import SimClient
+from shardraft.sim.clock import Agenda
+from shardraft.sim.history import Operation, OperationKind
+from shardraft_router.core.calls import AtomicCall, Call, ReadCall, WriteCall, WriteGroup
+
+HOT_KEYS: Final = tuple(b"hot-%d" % number for number in range(4))
+COLD_KEYS: Final = tuple(b"cold-%d" % number for number in range(80))
+TAGGED_KEYS: Final = tuple(b"{tag}%d" % number for number in range(4))
+"""One slot, hence one shard: what an all-or-nothing batch needs."""
+
+_VALUE_BYTES: Final = (8, 8, 8, 60, 400)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class WorkloadOptions:
+    """What the clients are like.
+
+    ``think_ms``: a task's longest wait between two operations. ``hot``: the part of all operations
+    that goes to the few hot keys. ``hurry``: the part whose deadline is at most ``hurry_ms`` away.
+    """
+
+    clients: int = 4
+    tasks: int = 2
+    think_ms: int = 240
+    stale_reads: bool = True
+    hot: float = 0.5
+    hurry: float = 0.1
+    hurry_ms: int = 400
+
+
+@attrs.define(slots=True)
+class WorkloadCounts:
+    """What came of the operations."""
+
+    acknowledged: int = 0
+    refused: int = 0
+    unknown: int = 0
+    reads: int = 0
+    stale_reads: int = 0
+    cancelled: int = 0
+
+
+class Judge(Protocol):
+    """Compares what a client was told with what was committed; the world offers it."""
+
+    def write_was_told(self, key: bytes, revision: int, value: bytes | None) -> None:
+        """A write of ``key`` was acknowledged with that revision; ``value`` is None for a delete."""
+        ...
+
+    def read_was_told(self, key: bytes, revision: int, value: bytes | None, applied_index: int) -> None:
+        """A read of ``key`` was answered from the state at ``applied_index``."""
+        ...
+
+
+class History:
+    """Calls and returns of all clients in one order."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self._position = 0
+
+    def next_position(self) -> int:
+        """The place of one more call or return."""
+        self._position += 1
+        return self._position
+
+
+@attrs.define(slots=True, eq=False)
+class Started:
+    """An operation that is under way: what it is in the history, per key, and who goes on after it."""
+
+    operations: tuple[Operation, ...]
+    task: Task
+    call: Call | None = None
+
+
+class Task:
+    """One of a client's concurrent tasks: an operation, a pause, the next."""
+
+    def __init__(self, workload: Workload, client: SimClient, number: int) -> None:
+        self.client = client
+        self.number = number
+        self.started: Started | None = None
+        self._workload = workload
+
+    def go_on(self) -> None:
+        """Begin the next operation, unless the workload has stopped."""
+        self._workload.begin(self)
+
+
+class Workload:
+    """Draws operations, submits them, and records what became of each."""
+
+    def __init__(self, agenda: Agenda, random: Random, options: WorkloadOptions, judge: Judge) -> None:
+        self.history = History()
+        self.counts = WorkloadCounts()
+        self.running = True
+        self._agenda = agenda
+        self._random = random
+        self._options = options
+        self._judge = judge
+        self._written = 0
+        self._seen: dict[bytes, int] = {}
+        """The revision of each key that any client saw last: what a compare-and-set expects."""
+        self._under_way: dict[Started, None] = {}
+        self._kinds: tuple[tuple[float, Callable[[Task], Started]], ...] = (
+            (0.30, self._begin_put),
+            (0.55, self._begin_get),
+            (0.65, self._begin_stale_read if options.stale_reads else self._begin_get),
+            (0.75, self._begin_delete),
+            (0.89, self._begin_conditional_put),
+            (0.95, self._begin_put_many),
+            (1.01, self._begin_atomic),
+        )
+
+    def start(self, client: SimClient) -> None:
+        """Let a client's tasks begin."""
+        for number in range(self._options.tasks):
+            self._agenda.after(self._random.randrange(1000, 100_000), Task(self, client, number).go_on)
+
+    def begin(self, task: Task) -> None:
+        """The next operation of ``task``."""
+        if not self.running:
+            return
+        draw = self._random.random()
+        start = next(start for limit, start in self._kinds if draw < limit)
+        started = start(task)
+        assert started.call is not None
+        started.call.waiter = started
+        self._under_way[started] = None
+        if self._random.random() < 0.01:
+            self._agenda.after(self._random.randrange(1, 40_000), self._cancel, started)
+        task.client.pump()
+
+    # What is asked.
+
+    def _begin_put(self, task: Task) -> Started:
+        key, value = self._key(), self._value()
+        return self._write(task, PUT, key, value, ANY_REVISION)
+
+    def _begin_delete(self, task: Task) -> Started:
+        return self._write(task, DELETE, self._key(), b"", ANY_REVISION)
+
+    def _begin_conditional_put(self, task: Task) -> Started:
+        key = self._key()
+        return self._write(task, PUT, key, self._value(), self._seen.get(key, ABSENT))
+
+    def _write(self, task: Task, kind: int, key: bytes, value: bytes, condition: int) -> Started:
+        started = self._started(task, (self._operation(kind, key, value, condition),))
+        started.call = task.client.core.write(kind, key, value, condition, self._deadline_us(task))
+        return started
+
+    def _begin_put_many(self, task: Task) -> Started:
+        keys = dict.fromkeys(self._key() for _ in range(self._random.randrange(2, 6)))
+        items = [(key, self._value()) for key in keys]
+        started = self._started(task, tuple(self._operation(PUT, *item, ANY_REVISION) for item in items))
+        started.call = task.client.core.write_many(PUT, items, self._deadline_us(task))
+        return started
+
+    def _begin_atomic(self, task: Task) -> Started:
+        keys = self._random.sample(TAGGED_KEYS, 2)
+        condition = self._seen.get(keys[0], ABSENT) if self._random.random() < 0.5 else ANY_REVISION
+        writes = [(PUT, keys[0], self._value(), condition), (PUT, keys[1], self._value(), ANY_REVISION)]
+        started = self._started(task, tuple(self._operation(*write) for write in writes))
+        started.call = task.client.core.write_atomic(writes, self._deadline_us(task))
+        return started
+
+    def _begin_get(self, task: Task) -> Started:
+        return self._read(task, Consistency.LINEARIZABLE)
+
+    def _begin_stale_read(self, task: Task) -> Started:
+        return self._read(task, Consistency.STALE)
+
+    def _read(self, task: Task, consistency: Consistency) -> Started:
+        key = self._key()
+        started = self._started(task, (Operation(key, OperationKind.GET, self.history.next_position(), None),))
+        started.call = task.client.core.read(key, consistency, self._deadline_us(task))
+        return started
+
+    def _operation(self, kind: int, key: bytes, value: bytes, condition: int) -> Operation:
+        called = self.history.next_position()
+        if kind == PUT:
+            return Operation(key, OperationKind.PUT, called, None, value, condition)
+        return Operation(key, OperationKind.DELETE, called, None, None, condition)
+
+    def _started(self, task: Task, operations: tuple[Operation, ...]) -> Started:
+        task.started = Started(operations, task)
+        return task.started
+
+    def _key(self) -> bytes:
+        draw = self._random.random()
+        keys = HOT_KEYS if draw < self._options.hot else COLD_KEYS if draw < 0.95 else TAGGED_KEYS
+        return self._random.choice(keys)
+
+    def _value(self) -> bytes:
+        self._written += 1
+        return b"%d-" % self._written + b"." * self._random.choice(_VALUE_BYTES)
+
+    def _deadline_us(self, task: Task) -> int:
+        timeout_us = 10_000_000
+        if self._random.random() < self._options.hurry:
+            timeout_us = self._random.randrange(2_000, self._options.hurry_ms * 1000)
+        return task.client.clock.now_us() + timeout_us
+
+    # What became of it.
+
+    def completed(self, call: Call) -> None:
+        """A call is done: record it, judge it, and let its task go on."""
+        started = call.waiter
+        if not isinstance(started, Started):
+            return  # It is not one of ours.
+        del self._under_way[started]
+        if isinstance(call, ReadCall):
+            self._read_done(started, call)
+        elif isinstance(call, WriteGroup):
+            for operation, part in zip(started.operations, call.parts, strict=True):
+                assert isinstance(part, WriteCall)
+                self._write_done(operation, part.error, part.revision)
+        elif isinstance(call, WriteCall):
+            self._write_done(started.operations[0], call.error, call.revision)
+        else:
+            assert isinstance(call, AtomicCall)
+            self._atomic_done(started, call)
+        pause_us = self._random.randrange(0, self._options.think_ms * 1000)
+        self._agenda.after(pause_us, started.task.go_on)
+
+    def _read_done(self, started: Started, call: ReadCall) -> None:
+        operation = started.operations[0]
+        if call.error is not None:
+            self.counts.refused += 1
+            return
+        value, revision = call.values[0], call.revisions[0]
+        self._judge.read_was_told(operation.key, revision, value, call.applied_index)
+        self._seen[operation.key] = revision
+        if call.consistency is Consistency.STALE:
+            self.counts.stale_reads += 1
+            return
+        self.counts.reads += 1
+        returned = self.history.next_position()
+        self.history.operations.append(attrs.evolve(operation, returned=returned, value=value, revision=revision))
+
+    def _write_done(self, operation: Operation, error: ShardraftError | None, revision: int) -> None:
+        if isinstance(error, Conflict):
+            self._told(operation, Outcome.CONFLICT, error.found_revision)
+        elif error is not None:
+            self._failed(operation, error.applied)
+        elif operation.kind is OperationKind.PUT:
+            self._judge.write_was_told(operation.key, revision, operation.value)
+            self._told(operation, Outcome.WRITTEN, revision)
+        elif revision:
+            self._judge.write_was_told(operation.key, revision, None)
+            self._told(operation, Outcome.DELETED, revision)
+        else:
+            self._told(operation, Outcome.MISSING, 0)
+
+    def _told(self, operation: Operation, outcome: Outcome, revision: int) -> None:
+        self.counts.acknowledged += 1
+        self._seen[operation.key] = revision if operation.kind is OperationKind.PUT else 0
+        returned = self.history.next_position()
+        told = attrs.evolve(operation, returned=returned, outcome=outcome, revision=revision)
+        self.history.operations.append(told)
+
+    def _failed(self, operation: Operation, applied: str) -> None:
+        """Certainly not applied means that it must have left no trace, so it is left out of the history."""
+        if applied == "no":
+            self.counts.refused += 1
+        else:
+            self.counts.unknown += 1
+            self.history.operations.append(operation)
+
+    def _atomic_done(self, started: Started, call: AtomicCall) -> None:
+        if isinstance(call.error, Conflict):
+            self.counts.refused += 1  # Whose condition failed is not told, so nothing was seen of any one key.
+            return
+        for place, operation in enumerate(started.operations):
+            self._write_done(operation, call.error, 0 if call.error else call.revisions[place])
+
+    def _cancel(self, started: Started) -> None:
+        if started not in self._under_way or started.call is None:
+            return
+        del self._under_way[started]
+        self.counts.cancelled += 1
+        call = started.call
+        parts = call.parts if isinstance(call, WriteGroup) else ()
+        told = {place for place, part in enumerate(parts) if part.done}
+        applied = started.task.client.core.cancel(call)
+        for place, operation in enumerate(started.operations):
+            if place in told:
+                part = parts[place]
+                assert isinstance(part, WriteCall)
+                self._write_done(operation, part.error, part.revision)
+            elif not isinstance(call, ReadCall):
+                self._failed(operation, applied)
+        started.task.client.pump()
+        started.task.go_on()
+
+    def finish(self) -> list[Operation]:
+        """Stop; the whole history, in which what is still under way has an unknown outcome."""
+        self.running = False
+        waiting = [
+            operation
+            for started in self._under_way
+            if not isinstance(started.call, ReadCall)
+            for operation in started.operations
+        ]
+        return self.history.operations + waiting

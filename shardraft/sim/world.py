@@ -1,0 +1,332 @@
+"""The simulated world: hosts, learners and clients on one agenda, and everything that may be done to them.
+
+``World`` holds the parts together and offers what tests and the fault schedule need: crash, start,
+cut, heal, run. It breaks nothing by itself. Every event is put into the trace, and the invariants
+are checked as it happens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from random import Random
+from typing import Final
+
+from shardraft.config import HostConfig
+from shardraft.host.events import CopyInstalled, PeerFrameReceived
+from shardraft.host.messages import PeerMessage
+from shardraft.host.turn import Turn
+from shardraft.raft.ready import BecameLeader, Role
+from shardraft.shards.shard_map import HostPlace, ShardMap
+from shardraft.sim.client import SimClient
+from shardraft.sim.clock import Agenda, DriftingClock
+from shardraft.sim.codec import PlainCodec
+from shardraft.sim.disk import SimDisk
+from shardraft.sim.failure import SimulationFailure
+from shardraft.sim.invariants import Invariants
+from shardraft.sim.network import LinkQuality, Network, Node
+from shardraft.sim.options import SimulationOptions, vary_config, vary_router, vary_workload
+from shardraft.sim.peers import ParentLink, PeerLinks
+from shardraft.sim.process import Process
+from shardraft.sim.store import SimStore
+from shardraft.sim.trace import Listener, Trace
+from shardraft.sim.workload import Workload
+from shardraft.types import HostId, ShardId
+from shardraft_router.core import RouterCore
+
+LEARNERS_FROM: Final[HostId] = 101
+CLIENTS_FROM: Final[Node] = 1001
+"""Voter hosts are numbered from 1, learners and clients from here."""
+
+DRIFT_PPM_MAX: Final = 1_000
+"""rho (PROTOCOL, "Defaults"): clocks run at nearly the same rate."""
+
+_TRAIL_LINES: Final = 40
+
+
+class World:
+    """One simulated cluster. The same options give the same world, event by event."""
+
+    def __init__(self, options: SimulationOptions, listener: Listener | None = None) -> None:
+        self.options = options
+        self.random = Random(options.seed)
+        self.agenda = Agenda()
+        self.trace = Trace(listener)
+        self.network = Network(self.agenda, self.random)
+        self.config: HostConfig = options.config or vary_config(self.random)
+        self.codec = PlainCodec()
+        self.trail: deque[str] = deque(maxlen=_TRAIL_LINES)
+        self.crash_points: dict[HostId, str] = {}
+        """Processes that are to crash at their next log commit: "begun" or "durable"."""
+        self.on_elected: Callable[[Process], None] = lambda process: None
+        self.copies_installed = 0
+        self.processes: dict[HostId, Process] = {}
+        self.parents: dict[HostId, ParentLink] = {}
+        self.shard_map = self._make_map()
+        self.invariants = Invariants(self.shard_map, self.codec, self.config.limits)
+        for host in range(1, options.hosts + 1):
+            self._make_process(host, is_learner=False)
+        voters = dict(self.processes)
+        self.peers = PeerLinks(self.agenda, self.random, self.network, voters)
+        self._make_learners()
+        workload = options.workload or vary_workload(self.random)
+        self.workload = Workload(self.agenda, self.random, workload, self)
+        self.clients = [self._make_client(CLIENTS_FROM + number) for number in range(workload.clients)]
+
+    # Making it.
+
+    def _make_map(self) -> ShardMap:
+        cluster_id = self.random.randbytes(16)
+        hosts = tuple(HostPlace(host, _endpoint(host)) for host in range(1, self.options.hosts + 1))
+        return ShardMap.bootstrap(cluster_id, hosts, self.options.shards)
+
+    def _make_process(self, node: HostId, *, is_learner: bool) -> Process:
+        shard_map = None if is_learner else self.shard_map
+        chunk_bytes = self.random.choice((500, 4_000))
+        store = SimStore(self.shard_map.cluster_id, node, shard_map, chunk_bytes=chunk_bytes)
+        store.on_written = lambda write: self.invariants.check_written(node, write, is_learner=is_learner)
+        self.invariants.stores[node] = store
+        disk = SimDisk(self.agenda, self.random, store)
+        process = self.processes[node] = Process(
+            node,
+            _endpoint(node),
+            self.agenda,
+            self.random,
+            self._make_clock(),
+            disk,
+            self.codec,
+            self.config,
+            self,
+            is_learner=is_learner,
+        )
+        disk.on_committed = partial(self._log_committed, process)
+        return process
+
+    def _log_committed(self, process: Process, numbers: tuple[int, ...]) -> None:
+        """The commit lies on the disk; the process will hear of it, unless it is made to crash before that."""
+        process.log_committed(numbers)
+        self._at_crash_point(process.node, "durable")
+
+    def _make_clock(self) -> DriftingClock:
+        origin_us = self.random.randrange(10**12)
+        return DriftingClock(self.agenda, origin_us, self.random.randint(-DRIFT_PPM_MAX, DRIFT_PPM_MAX))
+
+    def _make_learners(self) -> None:
+        node = LEARNERS_FROM
+        tier_above = tuple(self.processes.values())
+        for count in self.options.learners:
+            tier = tuple(self._make_process(node + number, is_learner=True) for number in range(count))
+            for learner in tier:
+                parents = list(tier_above)
+                self.random.shuffle(parents)
+                link = ParentLink(self.agenda, self.random, self.network, learner, tuple(parents))
+                self.parents[learner.node] = link
+            node, tier_above = node + count, tier or tier_above
+
+    def _make_client(self, node: Node) -> SimClient:
+        core = RouterCore(
+            session=self.random.randbytes(16),
+            random=Random(self.random.getrandbits(64)),
+            limits=vary_router(self.random, self.config),
+            codec=self.codec,
+            endpoints=tuple(_endpoint(host) for host in range(1, self.options.hosts + 1)),
+        )
+        return SimClient(
+            node,
+            core,
+            self.agenda,
+            self.random,
+            self._make_clock(),
+            self.network,
+            self,
+            self.workload.completed,
+            lambda client, thing: self.trace.event(self.agenda.now_us, client, thing),
+        )
+
+    # Running it.
+
+    def start(self) -> None:
+        """Start every process and every client."""
+        for node in sorted(self.processes):
+            self.start_process(node)
+        for client in self.clients:
+            self.workload.start(client)
+
+    def run(self, seconds: float) -> None:
+        """Let that much virtual time pass. Raises ``SimulationFailure`` when a promise is broken."""
+        self.run_until(self.agenda.now_us + int(seconds * 1e6))
+
+    def run_until(self, time_us: int) -> None:
+        """Let time pass until ``time_us``."""
+        try:
+            self.agenda.run_until(time_us)
+        except SimulationFailure as failure:
+            raise self.failure(failure.reason) from failure
+        except Exception as error:
+            raise self.failure(f"{type(error).__name__}: {error}") from error
+
+    def failure(self, reason: str) -> SimulationFailure:
+        """The failure of this world at this moment, with how to replay it."""
+        return SimulationFailure(
+            reason, time_us=self.agenda.now_us, replay=self.options.replay, trail=tuple(self.trail)
+        )
+
+    def note(self, text: str) -> None:
+        """Something worth telling happened."""
+        self.trace.note(self.agenda.now_us, text)
+        self.trail.append(f"{self.agenda.now_us / 1e6:10.6f} {text}")
+
+    # Doing things to it.
+
+    def start_process(self, node: HostId) -> None:
+        """Start a process that is down, from its disk."""
+        self.note(f"start {node}")
+        process = self.processes[node]
+        self.invariants.check_recovered(node, is_learner=process.is_learner)
+        process.start()
+
+    def crash(self, node: HostId) -> None:
+        """Kill a process that is up."""
+        self.note(f"crash {node}")
+        process = self.processes[node]
+        process.crash()
+        self.crash_points.pop(node, None)
+        self.network.node_died(node)
+        if not process.is_learner:
+            self.peers.process_died(process)
+
+    def cut(self, directions: Iterable[tuple[Node, Node]]) -> None:
+        """Let nothing arrive in these directions."""
+        self.network.cut.update(directions)
+        self.network.links_changed()
+        self.peers.links_changed()
+
+    def uncut(self, directions: Iterable[tuple[Node, Node]]) -> None:
+        """Let everything arrive in these directions again."""
+        self.network.cut.difference_update(directions)
+        self.peers.links_changed()
+
+    def heal(self) -> None:
+        """Start what is down, connect what is cut, and let network and disks be good."""
+        self.note("heal")
+        self.crash_points.clear()
+        self.network.quality = LinkQuality()
+        self.network.special.clear()
+        self.network.cut.clear()
+        for node in sorted(self.processes):
+            process = self.processes[node]
+            process.disk.slowness = 1
+            if not process.is_up:
+                self.start_process(node)
+        self.peers.links_changed()
+
+    # Looking at it.
+
+    def process_at(self, endpoint: str) -> Process:
+        """The process that listens at ``endpoint`` while it is up."""
+        return self.processes[int(endpoint.removeprefix("node").partition(":")[0])]
+
+    def voters(self) -> list[Process]:
+        """The voter hosts' processes, whether up or not."""
+        return [process for process in self.processes.values() if not process.is_learner]
+
+    def learners(self) -> list[Process]:
+        """The learners' processes, whether up or not."""
+        return [process for process in self.processes.values() if process.is_learner]
+
+    def leader_of(self, shard: ShardId) -> Process | None:
+        """The process that leads ``shard`` in the latest term, as far as anybody says so."""
+        best: tuple[int, Process] | None = None
+        for process in self.voters():
+            voter = process.host.voters.get(shard) if process.host is not None else None
+            if voter is not None and voter.raft.role is Role.LEADER and (best is None or voter.raft.term > best[0]):
+                best = (voter.raft.term, process)
+        return best[1] if best else None
+
+    def is_caught_up(self, process: Process) -> bool:
+        """Has every replica of the process applied everything that is committed?"""
+        if process.host is None or len(process.host.replicas) < self._replicas_of(process):
+            return False
+        return all(
+            replica.machine.last_applied == self.invariants.commit_index(shard)
+            for shard, replica in process.host.replicas.items()
+        )
+
+    def _replicas_of(self, process: Process) -> int:
+        shards = self.shard_map.shards if process.is_learner else self.shard_map.shards_on(process.node)
+        return len(shards)
+
+    # What processes tell (``Surroundings``).
+
+    def peer_frame(self, source: HostId, target: HostId, messages: tuple[PeerMessage, ...]) -> None:
+        """One frame between voter hosts; it is dropped when they have no connection."""
+        if self.peers.are_connected(source, target):
+            take = self.processes[target].take
+            self.network.send_frame(source, target, take, PeerFrameReceived, source, messages)
+
+    def process_started(self, process: Process) -> None:
+        """It looks for its peers or its parent."""
+        if process.is_learner:
+            self.parents[process.node].process_started()
+        else:
+            self.peers.process_started(process)
+
+    def connection_closed(self, process: Process, number: int) -> None:
+        """A stream of the process is gone."""
+        if process.is_learner:
+            self.parents[process.node].connection_closed(number)
+
+    def process_stepped(self, process: Process, event: object) -> None:
+        """The trace holds all that hosts take in."""
+        if type(event) is CopyInstalled:
+            self.copies_installed += 1
+        self.trace.event(self.agenda.now_us, process.node, event)
+
+    def turn_begun(self, process: Process, turn: Turn) -> None:
+        """Check what leaves at once."""
+        for note in turn.notes:
+            if type(note) is BecameLeader:
+                self.note(f"{process.node} leads shard {note.shard} in term {note.term}")
+                self.on_elected(process)
+        self.invariants.check_turn(process, turn)
+
+    def outcome_leaves(self, process: Process, messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...]) -> None:
+        """Check what leaves after a commit."""
+        for _, of_host in messages:
+            self.invariants.check_promises(process.node, of_host)
+
+    def turn_carried_out(self, process: Process) -> None:
+        """Check what the host knows; then it may be made to crash, with its log commit under way."""
+        self.invariants.check_replicas(process)
+        if self.crash_points and process.disk.busy:
+            self._at_crash_point(process.node, "begun")
+
+    def _at_crash_point(self, node: HostId, point: str) -> None:
+        if self.crash_points.get(node) == point and self.processes[node].is_up:
+            self.note(f"crash point of {node}: a log commit is {point}")
+            self.crash(node)
+
+    # What clients are told (``Judge``).
+
+    def write_was_told(self, key: bytes, revision: int, value: bytes | None) -> None:
+        """An acknowledged write must be committed by then."""
+        shard, routing = self.shard_map.locate(key)
+        if not self.invariants.oracle(shard.shard).wrote(routing, revision, value):
+            raise SimulationFailure(
+                f"a client was told of a write of {key!r} at revision {revision} that was not committed"
+            )
+
+    def read_was_told(self, key: bytes, revision: int, value: bytes | None, applied_index: int) -> None:
+        """A read must be exact at the index that it names, and that must be committed."""
+        shard, routing = self.shard_map.locate(key)
+        oracle = self.invariants.oracle(shard.shard)
+        if applied_index > oracle.applied_index or oracle.at(routing, applied_index) != (revision, value):
+            raise SimulationFailure(
+                f"a read of {key!r} saw revision {revision} at index {applied_index}, where it was"
+                f" {oracle.at(routing, applied_index)[0]}"
+            )
+
+
+def _endpoint(node: Node) -> str:
+    return f"node{node}:7000"
