@@ -20,7 +20,7 @@
 #      records.
 
 const magic :UInt64 = 0x7466617264726873;
-# "shrdraft" in the bytes of the stream. A `Hello` without it is no hello of this protocol.
+# "shrdraft" in the bytes of the stream. A `Hello` or `HelloReply` without it is none of this protocol.
 
 const protocolVersion :UInt16 = 1;
 # The version that these files describe.
@@ -80,6 +80,8 @@ struct HelloReply {
   # How often the receiver's data directory was started: both sides judge each other (see Hello.bootNonce).
   bootNonce @7 :UInt64;
   # A random number of that start.
+  magic @8 :UInt64;
+  # The constant `magic`: an answer without it comes from something else.
 }
 
 enum ErrorCode {

@@ -45,10 +45,23 @@ class RaftConfig:
     """Recent entries kept in memory per group; older ones are read from the store."""
     read_indexes_max: int = _positive(65_536)
     """Read index requests waiting for a round; above it reads are refused as Overloaded."""
+    members_max: int = _positive(32)
+    """Replicas in one group's configuration; a change that needs more is refused as InvalidArgument."""
+    preferred_after_ms: int = _positive(5_000)
+    """A preferred replica is given the leadership once it has followed without a gap for this long."""
+    lease_ms: int = _natural(0)
+    """How long a leader may answer reads from a round that a quorum acknowledged; 0: no leases, every read
+    waits for a round. All replicas of a group must be given the same value."""
+    rho_ppm: int = _natural(1_000)
+    """How far a clock's rate may be off, in parts per million; the one assumption that leases rest on."""
 
     def __attrs_post_init__(self) -> None:
         if self.heartbeat_ms * 3 > self.election_timeout_ms:
             raise ValueError("election_timeout_ms must be at least three times heartbeat_ms")
+        if self.lease_ms and not self.heartbeat_ms < self.lease_ms <= self.election_timeout_ms:
+            raise ValueError("lease_ms must be above heartbeat_ms, and election_timeout_ms at most")
+        if self.rho_ppm >= 1_000_000:
+            raise ValueError("rho_ppm must be below one million")
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -50,19 +50,27 @@ class Membership:
     """The voters of one shard, as Raft counts them (section 6; joint consensus when ``voters_outgoing``).
 
     ``members`` names every replica of the configuration with its host, sorted by replica;
-    ``voters``, ``voters_outgoing`` and ``staging`` are sorted tuples of replica numbers.
+    ``voters``, ``voters_outgoing``, ``staging`` and ``leaving`` are sorted tuples of replica numbers.
+    ``leaving`` are voters that go when those in ``staging`` become voters; until then they are
+    voters like any other.
     """
 
     members: tuple[Member, ...]
     voters: tuple[ReplicaId, ...]
     voters_outgoing: tuple[ReplicaId, ...] = ()
     staging: tuple[ReplicaId, ...] = ()
+    leaving: tuple[ReplicaId, ...] = ()
 
     @classmethod
     def of(cls, members: dict[ReplicaId, HostId]) -> Membership:
         """The plain configuration in which every given replica is a voter."""
         ordered = tuple(sorted(members))
         return cls(tuple(Member(replica, members[replica]) for replica in ordered), ordered)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether every decision needs a majority of each half (section 6)."""
+        return bool(self.voters_outgoing)
 
     def host_of(self, replica: ReplicaId) -> HostId:
         """The host that holds ``replica``, or ``NO_HOST`` when it is not a member."""

@@ -18,6 +18,15 @@ SHARDRAFT = (sys.executable, "-m", "shardraft")
 STOP_SECONDS_MAX = 30.0
 
 
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not yet collected by its parent does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
 class DevCluster:
     """One run of ``shardraft dev``. ``places`` is the ready file; ``environment`` finds the cluster by itself."""
 
@@ -35,8 +44,21 @@ class DevCluster:
 
     def wait_until_ready(self, *, within_seconds: float = 60.0) -> None:
         """Returns when the ready file is there; fails with the output when the process ends instead."""
-        eventually(lambda: self.ready_file.exists() or self.process.poll() is not None, within_seconds=within_seconds)
+        try:
+            eventually(lambda: self.ready_file.exists() or self.process.poll() is not None, within_seconds=within_seconds)
+        except AssertionError as error:
+            raise AssertionError(self.story()) from error
         assert self.process.poll() is None, self.output.read_text()
+
+    def story(self) -> str:
+        """What the cluster said of itself, for the message of a failed test."""
+        layout = json.loads((self.data_dir / "cluster.json").read_text())
+        endpoints = ",".join(host["endpoint"] for host in layout["hosts"])
+        status = subprocess.run(
+            [*SHARDRAFT, "status", "--endpoint", endpoints], capture_output=True, text=True, timeout=60, check=False
+        )
+        logs = [f"{path.name}:\n{path.read_text()[-2000:]}" for path in sorted(self.data_dir.glob("logs/*.log"))]
+        return "\n".join([self.output.read_text(), status.stdout, status.stderr, *logs])
 
     @property
     def places(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Driver:
             codec=CapnpBatchCodec(),
             endpoints=endpoints,
         )
-        self._process = Process()
+        self._forks = Process.forks
         self._waiting: Waiting = waiting_here()
         self._flush_wanted = Signal(self._waiting)
         self._time_changed = Signal(self._waiting)
@@ -92,7 +92,7 @@ class Driver:
 
     def begin(self, timeout_seconds: float | None) -> int:
         """The deadline of a call that starts; RuntimeError where the router cannot be used."""
-        if self._process.is_forked:
+        if self._forks != Process.forks:
             raise RuntimeError("this Router belongs to the parent process; open one of its own after a fork")
         self._waiting.check_caller()
         if self._closed:

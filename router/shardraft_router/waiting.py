@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from threading import get_ident
 from typing import Any, Protocol
 
 
@@ -88,19 +87,10 @@ def elsewhere(what: str) -> RuntimeError:
 
 
 class Process:
-    """The process a router was opened in; a fork shares its connections and must not use them."""
-
-    __slots__ = ("_forks", "thread")
+    """This process. A fork shares its parent's connections and must not use them."""
 
     forks = 0
-
-    def __init__(self) -> None:
-        self._forks = Process.forks
-        self.thread = get_ident()
-
-    @property
-    def is_forked(self) -> bool:
-        return self._forks != Process.forks
+    """How often a forebear of this process was forked since it loaded this module."""
 
 
 def _count_fork() -> None:

@@ -88,7 +88,7 @@ def settle(data_dir: Path, wish: Wish) -> Layout:
 
 
 def _make(wish: Wish) -> Layout:
-    ports = iter(range(wish.port, 65_536)) if wish.port is not None else _free_ports(())
+    ports = iter(range(wish.port, 65_536)) if wish.port is not None else free_ports(())
     count = wish.hosts or DEFAULT_HOSTS
     hosts = tuple(Place(number, 0, NO_HOST, Endpoint(LOOPBACK, next(ports))) for number in range(1, count + 1))
     counts = DEFAULT_LEARNERS if wish.learners is None else wish.learners
@@ -107,7 +107,7 @@ def _adapt(kept: Layout, wish: Wish, data_dir: Path) -> Layout:
     if wish.learners is None:
         return kept
     known = {place.host: place.endpoint for place in kept.learners}
-    ports = _free_ports([place.endpoint.port for place in kept.places])
+    ports = free_ports([place.endpoint.port for place in kept.places])
     return attrs.evolve(kept, learners=_learners(wish.learners, kept.hosts, known, ports))
 
 
@@ -128,7 +128,7 @@ def _learners(
     return tuple(learners)
 
 
-def _free_ports(taken: Sequence[int]) -> Iterator[int]:
+def free_ports(taken: Sequence[int]) -> Iterator[int]:
     """Ports on which nothing listens, in random order so that two clusters made at once do not meet."""
     for port in random.SystemRandom().sample(FREE_PORTS, len(FREE_PORTS)):
         if port not in taken and port_is_free(port):

@@ -72,7 +72,8 @@ def vary_router(random: Random, config: HostConfig) -> RouterLimits:
     """A client's limits: patient or not, with few batches under way or many."""
     return RouterLimits(
         session_window_max=min(512, config.limits.session_window_max),
-        attempt_ms_max=random.choice((80, 300, 2_500)),
+        silence_ms_max=random.choice((80, 300, 2_500)),
+        unanswered_ms_max=random.choice((500, 10_000)),
         batches_in_flight_max=random.choice((1, 6)),
         batch_operations_max=random.choice((2, 4096)),
         back_off_ms_max=random.choice((20, 300)),

@@ -121,6 +121,7 @@ def decode_hello(frame: bytes) -> Hello:
 
 def encode_hello_reply(reply: HelloReply) -> bytes:
     message = load("common").HelloReply.new_message()
+    message.magic = MAGIC
     message.version = reply.version
     message.clusterId = reply.cluster_id
     message.host = reply.host
@@ -138,6 +139,8 @@ def decode_hello_reply(frame: bytes) -> HelloReply:
     """The answer in one frame; raises ``ProtocolError`` (INVALID_ARGUMENT) for what is none."""
     try:
         message = open_message(load("common").HelloReply, frame)
+        if message.magic != MAGIC:
+            raise ProtocolError(ErrorCode.INVALID_ARGUMENT, "what answered speaks another protocol: its magic is wrong")
         code: int = message.error.raw
         return HelloReply(
             version=message.version,

@@ -11,14 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dev_cluster import SHARDRAFT, DevCluster, dev_cluster
+from tests.dev_cluster import SHARDRAFT, DevCluster, dev_cluster, runs
 from tests.eventually import eventually
 
 ALONE = ("--hosts", "1", "--shards", "2", "--learners", "0")
-
-
-def runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 def test_the_ready_file_names_every_process_of_the_cluster(tmp_path: Path) -> None:
@@ -83,7 +79,6 @@ def test_no_process_survives_a_killed_supervisor_and_the_next_one_waits_for_them
         cluster.process.kill()
         cluster.process.wait()
     with dev_cluster(tmp_path) as cluster:
-        print([(pid, Path(f"/proc/{pid}/status").read_text()[:200]) for pid in pids if runs(pid)], cluster.output.read_text())
         assert not any(runs(pid) for pid in pids)
         assert cluster.shardraft("get", "k").stdout == b"v\n"
 

@@ -17,6 +17,7 @@ import trio
 from shardraft.cli import supervisor as room
 from shardraft.cli.supervisor import ChildCommand, Supervisor, ending_of, level_of, open_log, take_lock
 from shardraft.types import Endpoint
+from tests.dev_cluster import runs
 from tests.eventually import eventually, eventually_async
 
 pytestmark = pytest.mark.trio
@@ -64,10 +65,6 @@ def free_port() -> int:
         return port
 
 
-def exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
 async def test_children_stop_by_themselves_when_asked(tmp_path: Path, lock: int) -> None:
     stage = Stage(tmp_path, lock, STEADY, STEADY)
     async with trio.open_nursery() as nursery:
@@ -89,7 +86,7 @@ async def test_a_child_that_does_not_stop_is_killed(
         await stage.all_up()
         assert not await stage.supervisor.stop()
         nursery.cancel_scope.cancel()
-    assert not exists(stage.children[0].pid)
+    assert not runs(stage.children[0].pid)
     assert "did not stop within" in stage.said[0]
 
 
@@ -149,7 +146,7 @@ async def test_cancelling_kills_every_child(tmp_path: Path, lock: int) -> None:
         nursery.start_soon(stage.supervisor.run)
         await stage.all_up()
         nursery.cancel_scope.cancel()
-    assert not any(exists(child.pid) for child in stage.children)
+    assert not any(runs(child.pid) for child in stage.children)
 
 
 async def test_what_a_child_says_is_in_its_log_and_warnings_are_repeated(tmp_path: Path, lock: int) -> None:
@@ -221,7 +218,7 @@ async def test_children_end_when_their_supervisor_is_killed(tmp_path: Path) -> N
     finally:
         process.kill()
         process.communicate()
-    eventually(lambda: not exists(pid))
+    eventually(lambda: not runs(pid))
     # The lock is free only now that the child is gone too.
     os.close(await take_lock(tmp_path / "lock"))
 

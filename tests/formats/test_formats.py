@@ -115,7 +115,7 @@ def test_the_entries_of_format_1_are_read_and_their_batches_decoded(copy_of_v1: 
     decode = CapnpBatchCodec().decode_batch
     for sequence, entry in enumerate(entries[:4], 1):
         decoded, expected = decode(entry.payload), batch(sequence)
-        for field in Batch.__attrs_attrs__:  # type: ignore[attr-defined]
+        for field in Batch.__attrs_attrs__:
             found = getattr(decoded, field.name)
             assert (found if isinstance(found, bytes | int) else tuple(found)) == getattr(expected, field.name)
 

@@ -148,15 +148,14 @@ async def test_calls_above_the_limit_wait_for_their_turn(server: FakeServer) -> 
                 tasks.start_soon(put, number)
             await server.seen(WriteRequest)
             await anyio.wait_all_tasks_blocked()
-            assert (
-                sum(len(server.cluster.codec.decode_batch(request.payload).kinds) for request in written(server)) == 2
-            )
+            assert operations_sent(server) == 2
             server.release()
     assert sorted(done) == list(range(7))
 
 
-def written(server: FakeServer) -> list[WriteRequest]:
-    return [request for _, request in server.requests if isinstance(request, WriteRequest)]
+def operations_sent(server: FakeServer) -> int:
+    requests = [request for _, request in server.requests if isinstance(request, WriteRequest)]
+    return sum(len(server.cluster.codec.decode_batch(request.payload).kinds) for request in requests)
 
 
 async def test_a_call_whose_turn_never_comes_was_not_applied(server: FakeServer) -> None:

@@ -29,6 +29,23 @@ def world(cluster: FakeCluster | None = None, **limits: int) -> World:
     return World(cluster or FakeCluster(shards=1), limits=RouterLimits(**limits)).ready()
 
 
+def puts(*items: tuple[bytes, bytes]) -> list[tuple[int, bytes, bytes, int]]:
+    return [(PUT, key, value, ANY_REVISION) for key, value in items]
+
+
+def count_map_requests(seen: World) -> list[str]:
+    """A list that fills with the hosts that are asked for the map from here on."""
+    asked: list[str] = []
+
+    def note(endpoint: str, request: ClientRequest) -> bool:
+        if isinstance(request, MapRequest):
+            asked.append(endpoint)
+        return False
+
+    seen.lose = note
+    return asked
+
+
 # --- learning it
 
 
@@ -36,9 +53,7 @@ def test_calls_made_before_the_map_is_known_wait_for_it() -> None:
     seen = World(FakeCluster(shards=4))
     put = seen.put(b"key", b"value")
     many = seen.core.write_many(PUT, [(key, key) for key in KEYS], seen.deadline())
-    atomic = seen.core.write_atomic(
-        [(PUT, b"{t}a", b"1", ANY_REVISION), (PUT, b"{t}b", b"2", ANY_REVISION)], seen.deadline()
-    )
+    atomic = seen.core.write_atomic(puts((b"{t}a", b"1"), (b"{t}b", b"2")), seen.deadline())
     seen.settle()
     assert all(call.done and call.error is None for call in (put, many, atomic))
     seen = World(seen.cluster)
@@ -118,8 +133,7 @@ def test_a_refusal_for_the_map_fetches_a_newer_one_from_the_host_that_refused() 
     seen = world(cluster)
     cluster.split(2, 3, b"\x00\x0c")
     cluster.leaders[3] = 3
-    asked: list[str] = []
-    seen.lose = lambda endpoint, request: bool(isinstance(request, MapRequest) and asked.append(endpoint))
+    asked = count_map_requests(seen)
     calls = [seen.put(key) for key in KEYS]
     seen.pass_time(1)
     assert all(call.done and call.error is None for call in calls)
@@ -193,13 +207,10 @@ def test_a_whole_shard_that_is_gone_leaves_nothing_behind() -> None:
 def test_an_atomic_batch_moves_whole_or_is_refused_when_a_split_tears_it() -> None:
     cluster = FakeCluster(shards=1)
     seen = world(cluster)
-    low, high = (
-        next(key for key in KEYS if (cluster.shard_map.locate(key)[1] < MIDDLE) is is_low) for is_low in (True, False)
-    )
-    torn = seen.core.write_atomic(
-        [(PUT, low, b"torn", ANY_REVISION), (PUT, high, b"torn", ANY_REVISION)], seen.deadline()
-    )
-    moved = seen.core.write_atomic([(PUT, high, b"1", ANY_REVISION), (PUT, high, b"2", ANY_REVISION)], seen.deadline())
+    low = next(key for key in KEYS if cluster.shard_map.locate(key)[1] < MIDDLE)
+    high = next(key for key in KEYS if cluster.shard_map.locate(key)[1] >= MIDDLE)
+    torn = seen.core.write_atomic(puts((low, b"torn"), (high, b"torn")), seen.deadline())
+    moved = seen.core.write_atomic(puts((high, b"1"), (high, b"2")), seen.deadline())
     cluster.split(1, 2, MIDDLE)
     seen.pass_time(1)
     assert isinstance(torn.error, InvalidArgument)
@@ -235,8 +246,7 @@ def test_reads_are_divided_anew_after_a_split() -> None:
 def test_a_map_that_does_not_help_is_not_asked_for_in_a_hurry() -> None:
     seen = world()
     seen.refuse = lambda endpoint, request: WrongShard() if isinstance(request, WriteRequest) else None
-    asked: list[str] = []
-    seen.lose = lambda endpoint, request: bool(isinstance(request, MapRequest) and asked.append(endpoint))
+    asked = count_map_requests(seen)
     call = seen.put(b"key", seconds=3)
     seen.pass_time(4)
     assert call.error is not None

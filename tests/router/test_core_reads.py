@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from shardraft.errors import DeadlineExceeded, NotLeader, ProtocolError, Unavailable
@@ -190,7 +192,7 @@ def test_stale_reads_take_turns_among_the_learners_of_the_highest_tier() -> None
     seen = world(learners={11: 1, 21: 2, 22: 2})
     served = served_by(seen, 6)
     assert sorted(set(served)) == [learner_at(21), learner_at(22)]
-    assert all(earlier != later for earlier, later in zip(served, served[1:], strict=False))
+    assert all(earlier != later for earlier, later in pairwise(served))
 
 
 def test_a_stale_read_says_its_tier_and_has_no_age_without_certificates() -> None:

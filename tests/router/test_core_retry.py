@@ -14,7 +14,7 @@ from shardraft.errors import (
     Unavailable,
 )
 from shardraft.kv.commands import BatchResult
-from shardraft.kv.requests import ClientRequest, ReadReply, WriteReply, WriteRequest
+from shardraft.kv.requests import ClientRequest, ErrorReply, ReadReply, WriteReply, WriteRequest
 from shardraft_router.core import RouterLimits
 from tests.router.cluster import FakeCluster, World, at, writes
 
@@ -176,7 +176,7 @@ def test_a_host_that_says_nothing_is_left_and_its_connection_dropped() -> None:
     seen = world()
     seen.lose = lambda endpoint, request: endpoint == at(1)
     call = seen.put(b"key", b"once")
-    seen.pass_time(RouterLimits().attempt_ms_max / 1000 - 0.1)
+    seen.pass_time(RouterLimits().silence_ms_max / 1000 - 0.1)
     assert not call.done
     assert at(1) in seen.connected
     seen.cluster.lead(2)
@@ -191,15 +191,35 @@ def test_one_request_that_goes_unanswered_is_sent_again_though_others_are_answer
     seen = world()
     losses = iter([True])
     seen.lose = lambda endpoint, request: writes(endpoint, request) and next(losses, False)
-    lost = seen.put(b"lost")
+    lost = seen.put(b"lost", seconds=20)
     seen.settle()
-    for _ in range(30):
-        seen.pass_time(0.1)
+    for _ in range(RouterLimits().unanswered_ms_max // 1000):
+        assert not lost.done
+        seen.pass_time(1)
         seen.put(b"other")
         seen.settle()
+    seen.pass_time(0.1)
     assert lost.done
     assert lost.error is None
     assert at(1) in seen.connected
+
+
+def test_a_read_that_finds_the_leader_lets_waiting_writes_go_at_once() -> None:
+    seen = world()
+    seen.holding = True
+    write, read = seen.put(b"key"), seen.read(b"key")
+    seen.settle()
+    (first, second) = seen.outbox
+    seen.outbox = []
+    assert isinstance(first[1], WriteRequest)
+    seen.core.received(at(1), ErrorReply(first[1].request_id, NotLeader()), seen.now_us)
+    seen.holding = False
+    seen.settle()
+    assert not write.done
+    seen.deliver(*second)
+    seen.settle()
+    assert read.done
+    assert write.done
 
 
 def test_late_and_repeated_replies_change_nothing() -> None:

@@ -18,7 +18,8 @@ LIMITS = RouterLimits(
     session_window_max=12,
     batch_operations_max=16,
     coalesced_bytes_max=200,
-    attempt_ms_max=400,
+    silence_ms_max=200,
+    unanswered_ms_max=400,
     cancelled_calls_max=7,
 )
 

@@ -42,7 +42,7 @@ def run(directory: Path) -> None:
             LogWrite(shard, 0, None, (entry(shard, index, 1, b"%d" % index * 200),), HardState(1, 1, index - 1))
             for shard in (1, 2)
         )
-        compactions = ()
+        compactions: tuple[tuple[int, int, int], ...] = ()
         if index % 3 == 0:
             flush(store, state_at(1, index - 1), {b"%02d" % n: value_at(index - 1, n) for n in range(KEYS)})
             say("state", index - 1)

@@ -13,7 +13,8 @@ from shardraft.errors import StorageError
 from shardraft.host.turn import LogBatch
 from shardraft.kv.commands import Stored
 from shardraft.raft.ready import HardState, LogWrite
-from shardraft.storage.store import MAP_BYTES, open_store
+from shardraft.storage.environment import MAP_BYTES
+from shardraft.storage.store import open_store
 from tests.contracts.store_world import CLUSTER, HOST, append, entry, flush, recovered, state_at
 from tests.storage.conftest import LmdbWorld
 

@@ -43,6 +43,17 @@ async def echo(connection: Connection, _: Hello) -> None:
             connection.send(frame)
 
 
+class NobodyCalls(trio.abc.Listener[trio.abc.Stream]):
+    """A listener at which nobody ever arrives: connections are handed to the server directly."""
+
+    async def accept(self) -> trio.abc.Stream:
+        await trio.sleep_forever()
+        raise AssertionError("never woken")
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
 @attrs.define
 class Server:
     """A listener served in a nursery over memory streams."""
@@ -62,8 +73,10 @@ class Server:
         connection = connection_over(self.dial())
         self.nursery.start_soon(connection.run_writer)
         connection.send(encode_hello(Hello(role=role)))
-        [answer] = await connection.receive_frames()
+        answer, *rest = await connection.receive_frames()
         assert decode_hello_reply(answer).error is None
+        if rest:
+            connection.unread(rest)
         return connection
 
 

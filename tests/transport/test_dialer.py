@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import attrs
@@ -158,7 +159,7 @@ async def test_waits_grow_to_their_limit_and_are_jittered(autojump_clock: MockCl
         await it.network.accept(nursery, 0)
         nursery.cancel_scope.cancel()
     attempts = it.network.attempts
-    waits = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(attempts)]
     longest = [min(0.05 * 2**number, 1.0) for number in range(1, len(attempts))]
     assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, longest, strict=True))
     assert len({round(wait, 6) for wait in waits[-5:]}) == 5

@@ -266,7 +266,9 @@ FORMATS: Final[dict[str, Format]] = {
     "link_frame": Format(encode_link_frame, decode_link_frame, LINK_MESSAGES),
     "hello": Format(encode_hello, decode_hello, HELLO),
     "hello_reply": Format(
-        encode_hello_reply, decode_hello_reply, HelloReply(version=1, cluster_id=CLUSTER, host=1, tier=2)
+        encode_hello_reply,
+        decode_hello_reply,
+        HelloReply(version=1, cluster_id=CLUSTER, host=1, tier=2, incarnation=5, boot_nonce=6),
     ),
     "hello_reply_refused": Format(
         encode_hello_reply,

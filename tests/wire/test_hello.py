@@ -8,6 +8,7 @@ from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.wire.client import encode_request
 from shardraft.wire.hello import (
     HELLO_BYTES_MAX,
+    MAGIC,
     Hello,
     HelloRefused,
     HelloReply,
@@ -60,7 +61,7 @@ def test_an_unknown_role_is_refused_by_its_number() -> None:
 
 
 def test_a_refusal_for_a_new_reason_keeps_its_sentence() -> None:
-    message = load("common").HelloReply.new_message()
+    message = load("common").HelloReply.new_message(magic=MAGIC)
     message.error = 77
     message.text = "the moon is full"
     assert decode_hello_reply(message.to_bytes()).error == HelloRefused(ErrorCode.UNIMPLEMENTED, "the moon is full")
@@ -72,6 +73,9 @@ def test_a_long_sentence_is_cut() -> None:
     assert error == HelloRefused(ErrorCode.OVERLOADED, "x" * 1024)
 
 
-def test_a_host_does_not_take_its_own_hello_for_an_answer() -> None:
-    """A socket may connect to itself; the version in what comes back is then none that was offered."""
-    assert decode_hello_reply(encode_hello(HELLO)).version not in range(2)
+@pytest.mark.parametrize("foreign", [encode_hello(HELLO), encode_request(REQUESTS["status"])])
+def test_any_other_message_is_no_answer(foreign: bytes) -> None:
+    """A socket may connect to itself: a host does not take its own hello for an answer."""
+    with pytest.raises(ProtocolError, match="its magic is wrong") as raised:
+        decode_hello_reply(foreign)
+    assert raised.value.code is ErrorCode.INVALID_ARGUMENT

@@ -348,15 +348,16 @@ class RouterCore:
         self._links_changed()
 
     def _check_silence(self, link: Link, now_us: int) -> None:
-        """Give up what went unanswered on ``link`` for too long; drop the link if it said nothing at all since."""
-        patience_us = self.limits.attempt_ms_max * 1000
+        """Drop ``link`` if its host said nothing for too long; give up what it did not answer for far too long."""
+        silence_us, unanswered_us = self.limits.silence_ms_max * 1000, self.limits.unanswered_ms_max * 1000
         for request_id, attempt in list(link.pending.items()):
-            due_us = attempt.sent_us + patience_us
-            if due_us > now_us:
-                self._exchange.wake_at(due_us)
+            silent_us = max(attempt.sent_us, link.heard_us) + silence_us
+            if now_us >= silent_us:
+                self._drop(link, now_us, f"it said nothing for {self.limits.silence_ms_max} ms")
                 return
-            if link.heard_us <= attempt.sent_us:
-                self._drop(link, now_us, f"no answer within {self.limits.attempt_ms_max} ms")
+            lost_us = attempt.sent_us + unanswered_us
+            if now_us < lost_us:
+                self._exchange.wake_at(min(silent_us, lost_us))
                 return
             del link.pending[request_id]
             attempt.lost(link, now_us, Unavailable(f"{link.endpoint}: a request went unanswered"))
@@ -369,7 +370,8 @@ class RouterCore:
         """Fail every call whose deadline has passed, wherever it waits."""
         exchange = self._exchange
         why = self._links.obstacle()
-        earliest = expire_calls([*self._unmapped, *self._unrouted()], now_us, None, why, exchange)
+        unrouted = [stray for stray in exchange.strays if not isinstance(stray, FrozenBatch)]
+        earliest = expire_calls([*self._unmapped, *unrouted], now_us, None, why, exchange)
         for batch in self._stray_batches():
             earliest = min(earliest, expire_batch(batch, now_us, None, exchange))
         for lane in self._lanes.all() if self._lanes is not None else ():
@@ -377,9 +379,6 @@ class RouterCore:
         earliest = min(earliest, self._host_calls.expire(now_us))
         self._sweep()
         exchange.expiry_us = earliest
-
-    def _unrouted(self) -> list[Call]:
-        return [stray for stray in self._exchange.strays if not isinstance(stray, FrozenBatch)]
 
     def _stray_batches(self) -> list[FrozenBatch]:
         return [stray for stray in self._exchange.strays if isinstance(stray, FrozenBatch)]

@@ -95,7 +95,7 @@ class Exchange:
         assert link.up, f"nothing can be sent to {link.endpoint}"
         attempt.sent_us = now_us
         if not link.pending:
-            self.wake_at(now_us + self.limits.attempt_ms_max * 1000)
+            self.wake_at(now_us + self.limits.silence_ms_max * 1000)
         link.pending[request.request_id] = attempt
         self.requests.append((link.endpoint, request))
 

@@ -59,6 +59,7 @@ class Lanes:
             route = ShardRoute(shard_place, shard_map.epoch, self._links, self._exchange)
             self.writes[shard] = WriteLane(route, self._sessions, self._exchange)
             self.reads[shard] = ReadLane(route, Consistency.LINEARIZABLE, route, self._exchange)
+            route.lanes = (self.writes[shard], self.reads[shard])
             stale = ReplicaTarget(self._replicas, self._exchange)
             self.stale_reads[shard] = ReadLane(route, Consistency.STALE, stale, self._exchange)
         for stray in moving:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shardraft.errors import NotLeader, Overloaded, ShardraftError
 from shardraft.shards.shard_map import Shard
 from shardraft.types import NO_HOST, HostId
-from shardraft_router.core.exchange import Exchange
+from shardraft_router.core.exchange import Exchange, Lane
 from shardraft_router.core.links import Link, Links, LinkState
 
 
@@ -16,7 +16,18 @@ class ShardRoute:
     way at a time, until one is answered.
     """
 
-    __slots__ = ("_exchange", "_links", "epoch", "failures", "leader", "redirects", "resume_us", "shard", "voters")
+    __slots__ = (
+        "_exchange",
+        "_links",
+        "epoch",
+        "failures",
+        "lanes",
+        "leader",
+        "redirects",
+        "resume_us",
+        "shard",
+        "voters",
+    )
 
     def __init__(self, shard: Shard, epoch: int, links: Links, exchange: Exchange) -> None:
         self._links = links
@@ -25,6 +36,8 @@ class ShardRoute:
         self.failures = 0
         self.redirects = 0
         self.resume_us = 0
+        self.lanes: tuple[Lane, ...] = ()
+        """Who goes this way, to be told when it is open again."""
         self.follow_map(shard, epoch)
 
     def follow_map(self, shard: Shard, epoch: int) -> None:
@@ -60,7 +73,10 @@ class ShardRoute:
     def reached(self, link: Link) -> None:
         """The host of ``link`` answered as only the leader does."""
         self.leader = link.host
-        self.failures = self.redirects = self.resume_us = 0
+        if self.failures or self.redirects or self.resume_us:
+            self.failures = self.redirects = self.resume_us = 0
+            for lane in self.lanes:
+                self._exchange.queue(lane)
 
     def refused(self, link: Link, error: ShardraftError, now_us: int) -> None:
         """The host of ``link`` did not do what it was asked, or its connection closed."""
