@@ -197,7 +197,8 @@ async def tell(places: dict[str, Any], files: dict[bytes, bytes]) -> int:
         async def kill_busiest() -> None:
             ((host, count),) = (await leaders_of(router)).most_common(1)
             os.kill(pids[host], signal.SIGKILL)
-            done.killed = f"host {host}, which led {count} of {places['shards']} shards"
+            after = f"after {len(done.acknowledged):,} files"
+            done.killed = f"host {host}, which led {count} of {places['shards']} shards, {after}"
 
         await import_all(router, files, done, kill_busiest)
         done.retried = router.writes_retried

@@ -44,8 +44,12 @@ class DevCluster:
 
     def wait_until_ready(self, *, within_seconds: float = 60.0) -> None:
         """Returns when the ready file is there; fails with the output when the process ends instead."""
+
+        def ready_or_dead() -> bool:
+            return self.ready_file.exists() or self.process.poll() is not None
+
         try:
-            eventually(lambda: self.ready_file.exists() or self.process.poll() is not None, within_seconds=within_seconds)
+            eventually(ready_or_dead, within_seconds=within_seconds)
         except AssertionError as error:
             raise AssertionError(self.story()) from error
         assert self.process.poll() is None, self.output.read_text()

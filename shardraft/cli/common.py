@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-HOSTS_MAX = 99
-"""In a local cluster, where learners are numbered from 101."""
+VOTERS = (1, 3, 5)
+"""How many voters a group may have."""
 SHARDS_MAX = 1024
 """Hash partitioning has this many slots, and a shard has at least one."""
 LEARNERS_PER_TIER_MAX = 99
@@ -47,16 +47,16 @@ def peer(text: str) -> tuple[HostId, Endpoint]:
 
 def host_count(text: str) -> int:
     """The type of ``--hosts``."""
-    if not text.isdecimal() or not 0 < int(text) <= HOSTS_MAX:
-        raise click.BadParameter(f"{text} is not a number from 1 to {HOSTS_MAX}")
+    if not text.isdecimal():
+        raise click.BadParameter(f"{text} is not a number")
     check_host_count(int(text))
     return int(text)
 
 
 def check_host_count(count: int) -> None:
-    """Refuse two hosts: a group has 1, 3 or 5 voters, and each shard would have only one."""
-    if count == 2:
-        raise click.BadParameter("a group has 1, 3 or 5 voters: take one host, or three and more")
+    """Every host holds every shard, so there are as many hosts as a group may have voters."""
+    if count not in VOTERS:
+        raise click.BadParameter(f"a group has 1, 3 or 5 voters, so a cluster has 1, 3 or 5 hosts, not {count}")
 
 
 def tiers(text: str) -> tuple[int, ...]:

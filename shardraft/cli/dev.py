@@ -37,7 +37,7 @@ class DevOptions:
 
 
 @click.command("dev")
-@click.option("--hosts", type=host_count, metavar="N", help="Voter hosts, 1 or at least 3.  [default: 3]")
+@click.option("--hosts", type=host_count, metavar="1|3|5", help="Voter hosts.  [default: 3]")
 @click.option("--shards", type=click.IntRange(1, SHARDS_MAX), metavar="N", help="Shards.  [default: 8]")
 @click.option("--learners", type=tiers, metavar="N,N,...", help="Learners of tier 1, 2, ...  [default: 2,2]")
 @click.option(

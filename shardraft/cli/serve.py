@@ -68,7 +68,7 @@ def serve_options(command: Decorated) -> Decorated:
     multiple=True,
     required=True,
     metavar="ID=HOST:PORT",
-    help="A voter host of the cluster, this one included; give all of them, the same on each.",
+    help="A voter host of the cluster, this one included; give all of them, the same on each.  [1, 3 or 5]",
 )
 @click.option(
     "--shards",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from shardraft.cli.common import HOSTS_MAX, SHARDS_MAX, print_json, tiers
+from shardraft.cli.common import SHARDS_MAX, host_count, print_json, tiers
 from shardraft.cli.failures import EXIT_REFUSED
 from shardraft.cli.reporting import portion
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("sim")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="What happens follows from it.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, metavar="COUNT", help="So many seeds, from --seed on.")
-@click.option("--hosts", type=click.IntRange(1, HOSTS_MAX), default=3, show_default=True, help="Voter hosts.")
+@click.option("--hosts", type=host_count, default="3", show_default=True, metavar="1|3|5", help="Voter hosts.")
 @click.option("--shards", type=click.IntRange(1, SHARDS_MAX), default=2, show_default=True, help="Shards.")
 @click.option("--learners", type=tiers, default="1,1", show_default=True, metavar="N,N,...", help="Learners per tier.")
 @click.option(

@@ -84,7 +84,7 @@ def _print_tables(view: ClusterView, silent: Sequence[HostUnreachable]) -> None:
     shards = _table("shard", "leader", "term", "commit", "applied", "revision", "log", "behind")
     for shard in view.shards:
         leader = str(shard.leader) if shard.leader != NO_HOST else "[red]none[/red]"
-        behind = ", ".join(f"{host}: {entries}" for host, entries in shard.behind)
+        behind = ", ".join(f"{host}: {entries:,}" for host, entries in shard.behind if entries) or "none"
         numbers = (shard.term, shard.commit_index, shard.applied_index, shard.revision)
         cells = [f"{number:,}" for number in numbers]
         shards.add_row(str(shard.shard), leader, *cells, f"{shard.log_bytes / 1e6:.1f} MB", behind)

@@ -52,6 +52,10 @@ class Commits:
         """When the commit that the disk works on longest was submitted."""
         return self._submitted[0].begun_us if self._submitted else None
 
+    def has_unsubmitted(self, shard: ShardId) -> bool:
+        """A write of ``shard`` waits in the forming batch."""
+        return any(write.shard == shard for write in self._writes)
+
     def submit(self, number: int, now_us: int) -> LogBatch | None:
         """The batch of this turn, unless nothing is to be written or too many turns are in flight."""
         if not (self._writes or self._compactions or self._messages):

@@ -48,7 +48,7 @@ class Copying:
         self._touch = touch
         self._receivers: dict[ShardId, CopyReceiver] = {}
         self._sources: dict[ShardId, int] = {}
-        self._held: list[InstallCopy] = []
+        self._held: list[tuple[Replica, InstallCopy]] = []
 
     # Sending.
 
@@ -164,27 +164,23 @@ class Copying:
         replica.installing = True
         replica.serving = False
         self._note(replica.shard, f"installing a copy at index {command.index}")
-        if self._flushing.is_flushing(replica):
-            self._held.append(command)  # The image on its way to the disk must not land behind the copy.
-        else:
-            self._install(replica, command)
-
-    def _install(self, replica: Replica, command: InstallCopy) -> None:
         self._flushing.forget(replica)
-        self._outbox.copies.append(command)
+        self._held.append((replica, command))
 
-    def flushed(self, replicas: tuple[Replica, ...]) -> None:
-        """A flush is done: installations that waited for it begin."""
+    def begin_installs(self, has_unsubmitted: Callable[[ShardId], bool]) -> None:
+        """Hand out the installs that nothing may land behind any more; call it once a turn's log batch is made.
+
+        A write of the shard that still waits for a place in flight would reach the log after it was reset,
+        and an image on its way to the disk would overwrite the copy: the install waits for both.
+        """
         if not self._held:
             return
-        of_flush = {replica.shard: replica for replica in replicas}
         held, self._held = self._held, []
-        for command in held:
-            replica = of_flush.get(command.shard)
-            if replica is None:
-                self._held.append(command)
+        for replica, command in held:
+            if self._flushing.is_flushing(replica) or has_unsubmitted(command.shard):
+                self._held.append((replica, command))
             else:
-                self._install(replica, command)
+                self._outbox.copies.append(command)
 
     def installed(self, event: CopyInstalled) -> None:
         """State and log on disk are the copy's: go on from there, and say so to its source."""

@@ -205,7 +205,6 @@ class Host:
         replicas = self.flushing.flushed(event.number)
         for replica in replicas:
             self.consider_compaction(replica)
-        self.copying.flushed(replicas)
         for voter in self.voters.values():
             if voter.applied_behind:
                 self._touched[voter.shard] = voter
@@ -242,12 +241,14 @@ class Host:
         self.copying.turn(now_us)
         outbox = self.outbox
         state_batch = self.flushing.take(now_us)
+        log_batch = self.commits.submit(self._turn, now_us)
+        self.copying.begin_installs(self.commits.has_unsubmitted)
         return Turn(
             number=self._turn,
             messages=outbox.take_peer_messages(),
             link_messages=outbox.take_link_messages(),
             replies=outbox.take_replies(),
-            log_batch=self.commits.submit(self._turn, now_us),
+            log_batch=log_batch,
             state_batch=state_batch,
             copies=outbox.take_copies(),
             shard_map=self.tree.take_map_heard(),

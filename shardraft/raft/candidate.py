@@ -41,7 +41,7 @@ class ElectionState(RoleState):
     def on_deadline(self) -> None:
         """Nobody won: ask again, after the next random timeout at the latest."""
         raft = self.raft
-        if raft.may_campaign():
+        if raft.may_campaign() and not raft.has_promised:
             raft.become_pre_candidate(hint=False)
         else:
             raft.become_follower(raft.term, NO_REPLICA, "may not campaign")

@@ -37,20 +37,30 @@ class Follower(RoleState):
     # The election timer
 
     def restart_timer(self) -> None:
-        """Wait a whole election timeout from this moment on; a replica that is no voter waits for ever."""
+        """Wait a whole election timeout from this moment on; a replica that cannot be needed waits for ever."""
         raft = self.raft
         self._hint_us = None
-        self._election_us = raft.now_us + self._timeout_us if raft.is_voter else INTEGER_MAX
+        self._election_us = raft.now_us + self._timeout_us if raft.is_voter or raft.may_stand() else INTEGER_MAX
         raft.deadline_us = self._election_us
 
     def on_deadline(self) -> None:
         """Silence for an election timeout, or a closed connection to the leader: ask whether an election would win."""
         raft = self.raft
         hint = self._hint_us is not None and raft.now_us < self._election_us
-        if raft.may_campaign():
+        if raft.has_promised:
+            raft.deadline_us = raft.promised_until_us  # The leader may hold a lease, and one's own vote counts too.
+        elif raft.may_campaign():
             raft.become_pre_candidate(hint=hint)
         else:
             self.restart_timer()
+
+    def start_early(self, deadline_us: int) -> None:
+        """Ask at ``deadline_us`` for the first time, ahead of the others."""
+        self._election_us = self.raft.deadline_us = deadline_us
+
+    def membership_changed(self) -> None:
+        """It may be a voter since then, or a voter no more."""
+        self.restart_timer()
 
     def hears_leader(self) -> bool:
         """Heard within the shortest election timeout, over a connection that is still open."""
@@ -113,7 +123,7 @@ class Follower(RoleState):
         entries = message.entries
         if prev_log_index == log.last_index and message.prev_log_term == log.last_term:
             if entries:
-                log.append(entries)
+                raft.append(entries)
         elif prev_log_index > raft.commit_index and log.term_at(prev_log_index) != message.prev_log_term:
             self._refuse_entries(message)
             return
@@ -165,7 +175,7 @@ class Follower(RoleState):
                 continue
             if own_term is not None and not self._truncate_from(entry.index, message.from_replica):
                 return False
-            log.append(message.entries[position:])
+            raft.append(message.entries[position:])
             return True
         return True
 
@@ -174,8 +184,8 @@ class Follower(RoleState):
         if index <= raft.commit_index:
             raft.refuse(f"replica {sender} would overwrite committed entry {index}")
             return False
-        raft.log.truncate_from(index)
         raft.note(Truncated(raft.shard, raft.term, index))
+        raft.truncate_from(index)
         return True
 
     def heartbeat(self, message: Heartbeat) -> None:
@@ -191,6 +201,8 @@ class Follower(RoleState):
             return
         if message.commit_index > raft.commit_index:
             raft.commit_index = message.commit_index
+        if raft.lease_us:
+            raft.promised_until_us = raft.now_us + raft.lease_us
         raft.send_promising_term(
             HeartbeatReply(raft.shard, raft.term, raft.replica, message.from_replica, message.round)
         )

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Final
 
 from shardraft.config import RaftConfig
+from shardraft.raft.configurations import Configurations
+from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.log import RaftLog
+from shardraft.raft.membership import decode_membership
 from shardraft.raft.messages import RaftMessage, RequestPreVote, RequestVote
 from shardraft.raft.outbox import Outbox
-from shardraft.raft.ready import HardState, RaftNote, Refused
-from shardraft.types import NO_REPLICA, TERM_MAX, HostId, Index, Membership, ReplicaId, ShardId, Term
+from shardraft.raft.ready import HardState, RaftNote, Reconfigured, Refused
+from shardraft.types import NO_HOST, NO_REPLICA, TERM_MAX, HostId, Index, Membership, ReplicaId, ShardId, Term
+
+_MEMBERSHIP: Final = int(EntryKind.MEMBERSHIP)
 
 
 class Group:
     """The state of Figure 2 that outlives a change of role; ``Raft`` adds the roles and the caller's face.
 
-    ``restoring`` is the index of a snapshot that is being installed, or None.
+    ``restoring`` is the index of a snapshot that is being installed, or None. ``promised_until_us``:
+    with leases on, no vote is given before (0 with leases off). ``preferred``: who should lead when it
+    can, or ``NO_REPLICA``.
     """
 
     __slots__ = (
         "commit_index",
         "config",
+        "configurations",
         "deadline_us",
         "election_timeout_us",
         "election_timeout_us_max",
@@ -29,11 +38,14 @@ class Group:
         "is_sole_voter",
         "is_voter",
         "leader",
+        "lease_us",
         "log",
         "membership",
         "now_us",
         "outbox",
         "persisted_term",
+        "preferred",
+        "promised_until_us",
         "random",
         "replica",
         "restoring",
@@ -56,12 +68,10 @@ class Group:
         random: Random,
         now_us: int,
         time_us: int = 0,
+        membership_index: Index | None = None,
+        preferred: ReplicaId = NO_REPLICA,
     ) -> None:
-        """Start as a follower from what is durable: ``log`` and ``hard_state``.
-
-        ``time_us``: the highest leader's time among entries that are compacted, as the applied state
-        knows it; it matters only while the log is empty.
-        """
+        """See ``Raft``."""
         self.shard = shard
         self.replica = replica
         self.log = log
@@ -84,24 +94,87 @@ class Group:
         self.leader: ReplicaId = NO_REPLICA
         self.deadline_us = 0
         self.has_ready = self.term != hard_state.current_term
-        self.set_membership(membership)
+        self.preferred = preferred
+        self.lease_us = config.lease_ms * 1000
+        # What this replica acknowledged before its start is unknown (PROTOCOL, leases).
+        self.promised_until_us = now_us + self.lease_us if self.lease_us else 0
+        base_index = log.first_index - 1 if membership_index is None else membership_index
+        self.configurations = Configurations.of_log(base_index, membership, log)
+        self._set_membership()
 
     @property
     def leader_host(self) -> HostId:
         """The host of the leader as far as known, 0 when unknown."""
-        return self.membership.host_of(self.leader) if self.leader else 0
+        return self.host_of(self.leader) if self.leader else NO_HOST
+
+    def host_of(self, replica: ReplicaId) -> HostId:
+        """The host of a present or former member, as far as the kept log tells; 0 when unknown."""
+        host = self.membership.host_of(replica)
+        if host:
+            return host
+        for membership in reversed(self.configurations.since(0)):
+            host = host or membership.host_of(replica)
+        return host
 
     def advance(self, now_us: int) -> None:
         """Learn the time; a caller's time that goes back is taken as standing still."""
         if now_us > self.now_us:
             self.now_us = now_us
 
-    def set_membership(self, membership: Membership) -> None:
-        """A configuration takes effect as soon as it is known (section 6)."""
-        assert membership.voters, "a group has voters"
-        self.membership = membership
-        self.is_voter = self.replica in membership.voters or self.replica in membership.voters_outgoing
-        self.is_sole_voter = membership.voters == (self.replica,) and not membership.voters_outgoing
+    # The configuration
+
+    def append(self, entries: tuple[Entry, ...]) -> None:
+        """Append what a leader sent; a configuration among it takes effect at once (section 6)."""
+        self.log.append(entries)
+        for entry in entries:
+            if entry.kind == _MEMBERSHIP:
+                self.configure(entry.index, decode_membership(entry.payload))
+
+    def truncate_from(self, index: Index) -> None:
+        """Drop the entries from ``index`` up, and with them the configurations that they brought (section 6)."""
+        self.log.truncate_from(index)
+        if self.configurations.truncate_from(index):
+            self._reconfigured()
+
+    def configure(self, index: Index, membership: Membership) -> None:
+        """The entry at ``index``, which is appended, brings ``membership``."""
+        self.configurations.append(index, membership)
+        self._reconfigured()
+
+    def _reconfigured(self) -> None:
+        self._set_membership()
+        self.note(Reconfigured(self.shard, self.configurations.index, self.membership))
+        self.membership_changed()
+
+    def membership_changed(self) -> None:
+        """Another configuration is in effect; the roles hear of it."""
+        raise NotImplementedError
+
+    def _set_membership(self) -> None:
+        self.membership = membership = self.configurations.latest
+        self.is_voter = _votes_in(membership, self.replica)
+        self.is_sole_voter = membership.voters == (self.replica,) and not membership.is_joint
+
+    @property
+    def membership_index(self) -> Index:
+        """The index of the entry that brought ``membership``, or of where it is known from."""
+        return self.configurations.index
+
+    @property
+    def membership_settled(self) -> bool:
+        """Whether no change of the membership is under way: the last one is committed, and nothing follows from it."""
+        membership = self.membership
+        return not membership.is_joint and not membership.staging and self.membership_index <= self.commit_index
+
+    def may_stand(self) -> bool:
+        """Whether this replica may be needed as a leader: as a voter of any configuration that may count.
+
+        That is the latest one, or a former one while the latest is not known to be committed: the log
+        of a replica that is leaving may be the only one that can win (thesis 4.2.2, Figure 4.6).
+        """
+        if self.is_voter:
+            return True
+        return any(_votes_in(membership, self.replica) for membership in self.configurations.since(self.commit_index))
 
     @property
     def term_is_persisted(self) -> bool:
@@ -115,7 +188,12 @@ class Group:
 
     def may_campaign(self) -> bool:
         """Only a voter with a working disk and no snapshot under way campaigns, and never past ``TERM_MAX``."""
-        return self.is_voter and self.restoring is None and self.term < TERM_MAX and not self.disk_is_stalled
+        return self.restoring is None and self.term < TERM_MAX and not self.disk_is_stalled and self.may_stand()
+
+    @property
+    def has_promised(self) -> bool:
+        """Whether a leader may still hold a lease that rests on this replica (PROTOCOL, leases)."""
+        return self.now_us < self.promised_until_us
 
     def log_is_up_to_date(self, message: RequestVote | RequestPreVote) -> bool:
         """Whether the asker's log is at least as up to date as this one (section 5.4.1)."""
@@ -158,3 +236,7 @@ class Group:
     def refuse(self, reason: str) -> None:
         """Count a message that no correct replica sends."""
         self.note(Refused(self.shard, reason))
+
+
+def _votes_in(membership: Membership, replica: ReplicaId) -> bool:
+    return replica in membership.voters or replica in membership.voters_outgoing

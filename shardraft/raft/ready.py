@@ -9,7 +9,7 @@ import attrs
 
 from shardraft.raft.entry import Entry
 from shardraft.raft.messages import RaftMessage
-from shardraft.types import NO_REPLICA, Index, ReplicaId, ShardId, Term
+from shardraft.types import NO_REPLICA, Index, Membership, ReplicaId, ShardId, Term
 
 
 class Role(Enum):
@@ -105,7 +105,36 @@ class Refused:
     reason: str
 
 
-RaftNote: TypeAlias = BecameLeader | BecameFollower | Campaigned | Truncated | Refused
+@attrs.frozen(slots=True)
+class Reconfigured:
+    """``membership`` is in effect here: its entry at ``index`` was appended, or a later one was truncated."""
+
+    shard: ShardId
+    index: Index
+    membership: Membership
+
+
+@attrs.frozen(slots=True)
+class TransferBegan:
+    """The leader of ``term`` takes no proposals until ``target`` leads, or an election timeout has passed."""
+
+    shard: ShardId
+    term: Term
+    target: ReplicaId
+
+
+@attrs.frozen(slots=True)
+class TransferGivenUp:
+    """``target`` did not take over in time; the leader of ``term`` takes proposals again."""
+
+    shard: ShardId
+    term: Term
+    target: ReplicaId
+
+
+RaftNote: TypeAlias = (
+    BecameLeader | BecameFollower | Campaigned | Truncated | Refused | Reconfigured | TransferBegan | TransferGivenUp
+)
 
 
 @attrs.frozen(slots=True)

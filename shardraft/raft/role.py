@@ -43,6 +43,9 @@ class RoleState:
         """Whether a live leader is heard, so that elections are refused (thesis 4.2.3, 9.6)."""
         return False
 
+    def membership_changed(self) -> None:
+        """Another configuration is in effect."""
+
     def goes_first(self, message: RequestPreVote) -> bool:
         """Whether this replica asks the same question and is to be answered first."""
         return False
@@ -55,11 +58,12 @@ class RoleState:
 
         Granted only when the term asked about is ahead, the asker's log is up to date and no live
         leader is heard. An early question after a closed connection (``hint``) follows the same
-        rule: a voter whose own connection to the leader closed too does not hear it any more.
+        rule: a voter whose own connection to the leader closed too does not hear it any more. With
+        leases on nothing is granted while the leader may hold one, hint or not.
         """
         raft = self.raft
         granted = message.term > raft.term and raft.log_is_up_to_date(message)
-        granted = granted and not self.hears_leader() and not self.goes_first(message)
+        granted = granted and not self.hears_leader() and not self.goes_first(message) and not raft.has_promised
         if granted:
             self.granted_pre_vote()
         term = message.term if granted else raft.term
@@ -71,10 +75,12 @@ class RoleState:
     def answer_vote(self, message: RequestVote) -> None:
         """One vote per term, first come first served, to a candidate whose log is up to date (5.2, 5.4.1).
 
-        Once the term has a leader nobody else can win it, so no vote is given away either.
+        Once the term has a leader nobody else can win it, so no vote is given away either. Nor is one
+        while a leader may hold a lease, unless that leader itself ended it and handed over.
         """
         raft = self.raft
         free = raft.voted_for == NO_REPLICA and raft.leader == NO_REPLICA
+        free = free and (message.transfer or not raft.has_promised)
         granted = (free or raft.voted_for == message.from_replica) and raft.log_is_up_to_date(message)
         if granted:
             raft.voted_for = message.from_replica

@@ -7,6 +7,7 @@ The log thread joins all batches that wait into one transaction: cost per batch 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -23,32 +24,33 @@ Job = Callable[[], Callable[[], None]]
 class DiskThread:
     """One dedicated thread that runs jobs in order and brings each result back to the loop.
 
-    Any exception of a job is fatal: after a failed sync the next one lies. ``failed`` then holds it, and
-    no further job runs.
+    Any exception of a job is fatal: after a failed sync the next one lies. ``on_failure`` then hears it, on
+    the loop, and no further job runs.
     """
 
     def __init__(self, name: str, on_failure: Callable[[BaseException], None]) -> None:
-        self._name = name
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._on_failure = on_failure
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        self._jobs.put(job)
+        """Run ``job`` after everything that was submitted before."""
+        self._queue.put(job)
+
+    async def stop(self) -> None:
+        """Let what was submitted finish, then end the thread."""
+        self._queue.put(None)
+        await trio.to_thread.run_sync(self._thread.join)
 
     def _run(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            try:
-                done = job()
-            except BaseException as error:
-                self._back(lambda error=error: self._on_failure(error))  # type: ignore[misc]
-                return
-            self._back(done)
+        try:
+            while (job := self._queue.get()) is not None:
+                self._back(job())
+        except BaseException as error:  # Whatever it is, the process must not go on.
+            failure = error
+            self._back(lambda: self._on_failure(failure))
 
     def _back(self, done: Callable[[], None]) -> None:
         try:
@@ -56,13 +58,8 @@ class DiskThread:
         except trio.RunFinishedError:
             pass  # The loop is gone: the process ends and nobody waits for this any more.
 
-    async def stop(self) -> None:
-        """Let what was submitted finish, then end the thread."""
-        self._jobs.put(None)
-        await trio.to_thread.run_sync(self._thread.join)
 
-
-class LogThread:
+class LogThread(DiskThread):
     """Commits log batches, joining those that wait; says which turns became durable, in order."""
 
     def __init__(
@@ -70,29 +67,26 @@ class LogThread:
     ) -> None:
         self._store = store
         self._on_committed = on_committed
-        self._waiting: SimpleQueue[tuple[int, LogBatch]] = SimpleQueue()
-        self._thread = DiskThread("shardraft-log", on_failure)
+        self._batches: deque[tuple[int, LogBatch]] = deque()
+        super().__init__("shardraft-log", on_failure)
 
-    def submit(self, number: int, batch: LogBatch) -> None:
-        self._waiting.put((number, batch))
-        self._thread.submit(self._commit)
-
-    def run(self, job: Job) -> None:
-        """Run something else on the log's thread, after all that was submitted."""
-        self._thread.submit(job)
+    def commit(self, number: int, batch: LogBatch) -> None:
+        """Commit the batch of a turn; one job takes along every batch that waits when it runs."""
+        self._batches.append((number, batch))
+        # Whoever appends to an empty deque submits; the job pops until it is empty, so no batch is left behind.
+        if len(self._batches) == 1:
+            self.submit(self._commit)
 
     def _commit(self) -> Callable[[], None]:
+        batches = self._batches
         joined: list[tuple[int, LogBatch]] = []
-        while not self._waiting.empty():
-            joined.append(self._waiting.get())
+        while batches:
+            joined.append(batches.popleft())
         if not joined:
-            return _nothing  # An earlier job took this batch along.
+            return _nothing  # The job before this one took its batch along.
         self._store.commit_log([batch for _, batch in joined])
         numbers = [number for number, _ in joined]
         return lambda: self._on_committed(numbers)
-
-    async def stop(self) -> None:
-        await self._thread.stop()
 
 
 def _nothing() -> None:

@@ -68,7 +68,7 @@ class Driver:
         if turn.messages:
             self._network.send(turn.messages)
         if turn.log_batch is not None:
-            self._log.submit(turn.number, turn.log_batch)
+            self._log.commit(turn.number, turn.log_batch)
         if turn.replies:
             self._network.reply(turn.replies)
         if turn.link_messages:
@@ -143,7 +143,7 @@ class Driver:
                 self._store.reset_log(command.shard, command.index, command.term)
                 return lambda: self._inbox.put(CopyInstalled(now_us(), command.shard, command.number, state))
 
-            return lambda: self._log.run(reset)
+            return lambda: self._log.submit(reset)
 
         self._state.submit(job)
 

@@ -27,6 +27,8 @@ StateJob: TypeAlias = StateBatch | CopyCommand | ShardMap
 LOG_COMMIT_US: Final = (120, 700)
 STATE_COMMIT_US: Final = (500, 8_000)
 COPY_STEP_US: Final = (50, 600)
+STALL_US_MAX: Final = 1_500_000
+"""However slow a disk is, no step of it takes longer."""
 
 
 class SimDisk:
@@ -145,7 +147,7 @@ class SimDisk:
                 self._submit_log_job((job, state))
 
     def _after(self, between_us: tuple[int, int], action: Callable[[], None]) -> None:
-        delay_us = self._random.randrange(*between_us) * self.slowness
+        delay_us = min(self._random.randrange(*between_us) * self.slowness, STALL_US_MAX)
         self._agenda.after(delay_us, self._if_alive, self._boot, action)
 
     def _if_alive(self, boot: int, action: Callable[[], None]) -> None:

@@ -59,7 +59,7 @@ def test_a_learner_is_started_with_its_parents_in_the_order_given(started: list[
     ("arguments", "said"),
     [
         (["--id", "4", *PEERS], "--peer must name this host too: --peer 4=10.0.0.9:7400"),
-        (["--id", "1", *PEERS[:4]], "a group has 1, 3 or 5 voters: take one host, or three and more"),
+        (["--id", "1", *PEERS[:4]], "a group has 1, 3 or 5 voters, so a cluster has 1, 3 or 5 hosts, not 2"),
         (["--id", "1", *PEERS, "--peer", "1=10.0.0.7:7400"], "--peer names a host twice: 1, 1, 2, 3"),
         (["--id", "1", "--peer", "10.0.0.1:7400"], "not of the form ID=HOST:PORT"),
         (["--id", "1", "--peer", "0=10.0.0.1:7400"], "not of the form ID=HOST:PORT"),

@@ -1,0 +1,66 @@
+"""``shardraft sim``: a seed is a history, and a broken promise is said with the way to see it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from shardraft.cli import main
+from shardraft.sim.failure import SimulationFailure
+from tests.dev_cluster import SHARDRAFT
+
+Captured = pytest.CaptureFixture[str]
+SHORT = ("sim", "--seed", "7", "--hosts", "3", "--seconds", "2")
+
+
+def trace_hash(hash_seed: str) -> str:
+    ran = subprocess.run(
+        [*SHARDRAFT, *SHORT, "--json"],
+        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    found: str = json.loads(ran.stdout)["trace_hash"]
+    return found
+
+
+def test_one_seed_is_one_trace_whatever_the_hash_seed_of_python() -> None:
+    assert trace_hash("1") == trace_hash("2")
+
+
+def test_a_run_prints_its_trace_hash_and_what_it_checked(capsys: Captured) -> None:
+    assert main.run(SHORT) == 0
+    said = capsys.readouterr().out
+    assert "trace hash " in said
+    assert "checked: elections " in said
+    assert "operations_linearized " in said
+
+
+def test_several_seeds_are_one_line_each(capsys: Captured) -> None:
+    assert main.run(["sim", "--seed", "3", "--seeds", "2", "--seconds", "1"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(":")[0] for line in captured.out.splitlines()] == ["seed 3", "seed 4"]
+    assert "2 of 2 seeds kept every promise" in captured.err
+
+
+def test_a_trace_has_a_line_for_every_event(capsys: Captured) -> None:
+    assert main.run(["sim", "--seed", "1", "--seconds", "0.5", "--trace"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 100
+
+
+def test_a_broken_promise_is_exit_code_1_and_the_command_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def broken(options: Any, *_arguments: object) -> None:
+        raise SimulationFailure("two leaders in term 3", time_us=1_500_000, replay=options.replay)
+
+    monkeypatch.setattr("shardraft.sim.run.simulate", broken)
+    assert main.run(["sim", "--seed", "9", "--shards", "4", "--learners", "0"]) == 1
+    said = capsys.readouterr().err
+    assert "error: at 1.500000 s: two leaders in term 3" in said
+    assert "replay with: shardraft sim --seed 9 --hosts 3 --seconds 20 --shards 4 --learners 0" in said
