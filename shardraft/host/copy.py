@@ -257,6 +257,14 @@ class CopyReceiver:
         self._installed, self._receiving, self._installing = self._receiving, None, None
         return _reply(chunk, chunk.chunks)
 
+    def rejected(self, number: int) -> CopyReply | None:
+        """The store would not install the copy: the sender may hear that it is refused, and make another."""
+        chunk = self._installing
+        if chunk is None or number != self._install_number:
+            return None
+        self._receiving = self._installing = None
+        return _reply(chunk, 0, refused=True)
+
     def abandon(self) -> None:
         """This copy is not wanted any more; nothing happens to one that is being installed."""
         if self._installing is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from shardraft.config import Limits
 from shardraft.host.copy import CopyReceiver, CopyTarget, Received
-from shardraft.host.events import CopyInstalled, CopySpooled
+from shardraft.host.events import CopyInstalled, CopyRejected, CopySpooled
 from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
 from shardraft.host.messages import CopyChunk, CopyReply
@@ -164,7 +164,7 @@ class Copying:
         replica.installing = True
         replica.serving = False
         self._note(replica.shard, f"installing a copy at index {command.index}")
-        self._flushing.forget(replica)
+        self._flushing.set_aside(replica)
         self._held.append((replica, command))
 
     def begin_installs(self, has_unsubmitted: Callable[[ShardId], bool]) -> None:
@@ -185,25 +185,43 @@ class Copying:
     def installed(self, event: CopyInstalled) -> None:
         """State and log on disk are the copy's: go on from there, and say so to its source."""
         state = event.state
-        reply = self._receivers[event.shard].installed(event.number)
-        source = self._sources.pop(event.shard)
-        voter = self._voters.get(event.shard)
-        replica: Replica = voter if voter is not None else self._tree.replicas[event.shard]
-        replica.installing = False
-        replica.serving = True
-        if voter is not None:
-            voter.machine.restore(state)
-            voter.raft.restore(state.last_applied, state.last_applied_term, voter.raft.membership, state.time_us)
-            self._touch(voter)
+        replica = self._end_install(event.shard, self._receivers[event.shard].installed(event.number))
+        self._flushing.replaced(replica)
+        if isinstance(replica, Voter):
+            raft = replica.raft
+            replica.machine.restore(state)
+            raft.restore(state.last_applied, state.last_applied_term, raft.membership, state.time_us)
         else:
             assert isinstance(replica, LearnerReplica)
             replica.restore(state)
             self._tree.restored(replica)
-        if reply is not None and voter is not None:
-            self._outbox.to_host(source, reply)
+        self._note(event.shard, f"installed a copy at index {state.last_applied}")
+
+    def rejected(self, event: CopyRejected) -> None:
+        """The chunks were no such snapshot: state and log are as they were, and the source makes another."""
+        replica = self._end_install(event.shard, self._receivers[event.shard].rejected(event.number))
+        self._flushing.take_back(replica, event.now_us)
+        if isinstance(replica, Voter):
+            replica.raft.abandon_restore()
+        else:
+            assert isinstance(replica, LearnerReplica)
+            self._tree.restored(replica)
+        self._note(event.shard, f"a copy was rejected: {event.reason}")
+
+    def _end_install(self, shard: ShardId, reply: CopyReply | None) -> Replica:
+        """The replica may take entries, apply and serve again; its source hears how it went."""
+        source = self._sources.pop(shard)
+        voter = self._voters.get(shard)
+        replica: Replica = voter if voter is not None else self._tree.replicas[shard]
+        replica.installing = False
+        replica.serving = True
+        if voter is not None:
+            self._touch(voter)
+            if reply is not None:
+                self._outbox.to_host(source, reply)
         elif reply is not None:
             self._outbox.to_link(source, reply)
-        self._note(event.shard, f"installed a copy at index {state.last_applied}")
+        return replica
 
     def _note(self, shard: ShardId, what: str) -> None:
         self._outbox.notes.append(CopyNote(shard, self._tree.feed.host, what))

@@ -115,6 +115,16 @@ class CopyInstalled:
 
 
 @attrs.frozen(slots=True)
+class CopyRejected:
+    """The store found that the staged chunks are no such snapshot, and dropped them; ``number`` as asked."""
+
+    now_us: int
+    shard: ShardId
+    number: int
+    reason: str
+
+
+@attrs.frozen(slots=True)
 class ShardMapKept:
     """The map of ``Turn.shard_map`` is durable, and its shards exist in the store."""
 
@@ -142,6 +152,7 @@ Event: TypeAlias = (
     | StateFlushed
     | CopySpooled
     | CopyInstalled
+    | CopyRejected
     | ShardMapKept
     | DiskSpace
 )

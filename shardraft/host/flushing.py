@@ -66,9 +66,7 @@ class Flushing:
         if machine.last_applied == applied:
             return
         self.buffer_bytes += machine.buffer_bytes - buffered
-        if not self._dirty:
-            self._oldest_us = now_us
-        self._dirty[replica.shard] = replica
+        self._mark_dirty(replica, now_us)
 
     def want(self) -> None:
         """Begin a flush at the next chance, whatever the bytes (a copy or a compaction waits for it)."""
@@ -117,10 +115,23 @@ class Flushing:
             self.buffer_bytes += machine.buffer_bytes - buffered
         return flush.replicas
 
-    def forget(self, replica: Replica) -> None:
-        """The state of ``replica`` is about to be replaced by a copy: what it has buffered is never flushed."""
+    def set_aside(self, replica: Replica) -> None:
+        """A copy is about to replace the state of ``replica``: no further flush begins that would overwrite it."""
         self._dirty.pop(replica.shard, None)
+
+    def take_back(self, replica: Replica, now_us: int) -> None:
+        """The copy came to nothing: what ``replica`` has buffered is to be flushed after all."""
+        if replica.machine.last_applied > replica.machine.flushed_index:
+            self._mark_dirty(replica, now_us)
+
+    def replaced(self, replica: Replica) -> None:
+        """A copy replaced the state of ``replica``: what it has buffered is about to be dropped."""
         self.buffer_bytes -= replica.machine.buffer_bytes
+
+    def _mark_dirty(self, replica: Replica, now_us: int) -> None:
+        if not self._dirty:
+            self._oldest_us = now_us
+        self._dirty[replica.shard] = replica
 
     def is_flushing(self, replica: Replica) -> bool:
         """A flush that holds an image of ``replica`` is under way."""

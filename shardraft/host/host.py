@@ -139,6 +139,7 @@ class Host:
             events.StateFlushed: self._state_flushed,
             events.CopySpooled: self.copying.spooled,
             events.CopyInstalled: self.copying.installed,
+            events.CopyRejected: self.copying.rejected,
             events.ShardMapKept: self._shard_map_kept,
             events.DiskSpace: self._disk_space,
         }

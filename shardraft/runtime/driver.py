@@ -7,7 +7,8 @@ from collections.abc import Callable
 import trio
 
 from shardraft.config import Limits
-from shardraft.host.events import CopyInstalled, CopySpooled, ShardMapKept, StateFlushed
+from shardraft.errors import CopyRefused
+from shardraft.host.events import CopyInstalled, CopyRejected, CopySpooled, ShardMapKept, StateFlushed
 from shardraft.host.host import Host
 from shardraft.host.ports import Store
 from shardraft.host.turn import CopyCommand, DropCopy, HostNote, InstallCopy, SpoolCopy, StageChunk, StateBatch, Turn
@@ -43,6 +44,7 @@ class Driver:
         self._on_notes = on_notes
         self._log = LogThread(store, self._log_committed, on_failure)
         self._state = DiskThread("shardraft-state", on_failure)
+        self._copies = DiskThread("shardraft-copies", on_failure)
         self._stopping = False
         self.turns = 0
 
@@ -105,7 +107,7 @@ class Driver:
         if isinstance(command, SpoolCopy):
             self._spool(command)
         elif isinstance(command, DropCopy):
-            self._state.submit(self._dropping(command))
+            self._copies.submit(self._dropping(command))
         elif isinstance(command, StageChunk):
             self._state.submit(self._staging(command))
         else:
@@ -117,7 +119,8 @@ class Driver:
             event = CopySpooled(now_us(), command.shard, command.copy_id, index, term, chunks)
             return lambda: self._inbox.put(event)
 
-        self._state.submit(job)
+        # Its read transaction needs no writer's thread, and a flush need not wait for it.
+        self._copies.submit(job)
 
     def _dropping(self, command: DropCopy) -> Callable[[], Callable[[], None]]:
         def job() -> Callable[[], None]:
@@ -137,7 +140,11 @@ class Driver:
         """State first, then the log is reset on its own thread, behind every batch submitted so far."""
 
         def job() -> Callable[[], None]:
-            state = self._store.install_copy(command.shard, command.index, command.term)
+            try:
+                state = self._store.install_copy(command.shard, command.index, command.term)
+            except CopyRefused as refused:
+                rejected = CopyRejected(now_us(), command.shard, command.number, str(refused))
+                return lambda: self._inbox.put(rejected)
 
             def reset() -> Callable[[], None]:
                 self._store.reset_log(command.shard, command.index, command.term)
@@ -158,6 +165,7 @@ class Driver:
         with trio.CancelScope(shield=True):
             await self._log.stop()
             await self._state.stop()
+            await self._copies.stop()
 
 
 def _nothing() -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from random import Random
 
 from shardraft.config import HostConfig
+from shardraft.errors import CopyRefused
 from shardraft.host.events import (
     ConnectionClosed,
     CopyInstalled,
+    CopyRejected,
     CopySpooled,
     Event,
     LinkFrameReceived,
@@ -175,7 +177,11 @@ class Cluster:
         else:
             assert isinstance(command, InstallCopy)
             self.sync(process)
-            state = store.install_copy(command.shard, command.index, command.term)
+            try:
+                state = store.install_copy(command.shard, command.index, command.term)
+            except CopyRefused as refused:
+                host.step(CopyRejected(self.now_us, command.shard, command.number, str(refused)))
+                return
             store.reset_log(command.shard, command.index, command.term)
             host.step(CopyInstalled(self.now_us, command.shard, command.number, state))
 

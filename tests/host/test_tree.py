@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from shardraft.config import HostConfig, Limits
-from shardraft.errors import NotLeader
+from shardraft.errors import CopyRefused, NotLeader
+from shardraft.kv.machine import MachineState
 from shardraft.kv.requests import (
     Consistency,
     ErrorReply,
@@ -158,3 +159,27 @@ def test_the_status_of_a_parent_tells_how_far_its_children_are_behind(cluster: C
     status = cluster.reply_to(cluster.processes[1], 9)
     assert isinstance(status, StatusReply)
     assert [(child.host, child.tier, child.lag_entries) for child in status.children] == [(101, 1, 3)]
+
+
+def test_a_copy_that_the_store_rejects_changes_nothing_and_another_is_made(cluster: Cluster) -> None:
+    learner = cluster.add_learner(101, parent=1)
+    cluster.run(1)
+    cluster.cut(learner, next(iter(learner.links)))
+    write_many(cluster, 1, 400)
+    install = learner.store.install_copy
+
+    def reject_once(*arguments: int) -> MachineState:
+        learner.store.install_copy = install  # type: ignore[method-assign]
+        raise CopyRefused("chunk 1 of a copy is damaged")
+
+    learner.store.install_copy = reject_once  # type: ignore[method-assign]  # A disk that damages one chunk.
+    before = learner.host.replicas[SHARD].machine.last_applied
+    cluster.attach(101, 1)
+    cluster.settle()
+    assert learner.host.replicas[SHARD].machine.last_applied == before
+    for _ in range(5):
+        cluster.run(2)
+        if not learner.links:
+            cluster.attach(101, 1)
+    assert in_step(cluster, learner)
+    assert learner.host.flushing.buffer_bytes >= 0
