@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from shardraft import __version__
 from shardraft.errors import NotLeader, Overloaded, ShardraftError, Unavailable, WrongShard
 from shardraft.host.events import RequestReceived
+from shardraft.host.outbox import Outbox
+from shardraft.host.pending import PendingRequests
 from shardraft.host.replica import Replica
+from shardraft.host.tree import Tree
 from shardraft.host.voter import Voter
 from shardraft.kv.requests import (
     Consistency,
@@ -21,17 +23,39 @@ from shardraft.kv.requests import (
     StatusRequest,
     WriteRequest,
 )
-
-if TYPE_CHECKING:
-    from shardraft.host.host import Host
+from shardraft.shards.shard_map import ShardMap
+from shardraft.types import HostId, ShardId
 
 
 class Clients:
-    """Answers what can be answered at once and lets the rest wait at its replica."""
+    """Answers what can be answered at once and lets the rest wait at its replica.
 
-    def __init__(self, host: Host) -> None:
+    ``shard_map`` is what clients are told (None on a learner that never heard one); while ``disk_is_low``
+    writes are refused. The host sets both.
+    """
+
+    def __init__(
+        self,
+        host: HostId,
+        voters: dict[ShardId, Voter],
+        replicas: dict[ShardId, Replica],
+        pending: PendingRequests,
+        outbox: Outbox,
+        tree: Tree,
+        touch: Callable[[Voter], None],
+        shard_map: ShardMap | None,
+        now_us: int,
+    ) -> None:
+        self.shard_map = shard_map
+        self.disk_is_low = False
         self._host = host
-        self._pending = host.pending
+        self._voters = voters
+        self._replicas = replicas
+        self._pending = pending
+        self._outbox = outbox
+        self._tree = tree
+        self._touch = touch
+        self._started_us = now_us
         self._dispatch: dict[type, Callable[..., None]] = {
             WriteRequest: self._write,
             ReadRequest: self._read,
@@ -44,11 +68,11 @@ class Clients:
         self._dispatch[type(event.request)](event.connection, event.request, event.now_us)
 
     def _write(self, connection: int, request: WriteRequest, now_us: int) -> None:
-        voter = self._host.voters.get(request.shard)
+        voter = self._voters.get(request.shard)
         if voter is None:
             self._pending.refuse(connection, request, self._no_voter(request.shard))
             return
-        if self._host.disk_is_low:
+        if self.disk_is_low:
             # Refused before the disk is full: a commit that fails for want of room would end the process.
             error = Overloaded("the disk of this host is nearly full", retry_after_ms=1000, shard=request.shard)
             self._pending.refuse(connection, request, error)
@@ -56,19 +80,19 @@ class Clients:
         pending = self._pending.admit(connection, request, now_us)
         if pending is not None:
             voter.write(pending, request, now_us)
-            self._host.touch(voter)
+            self._touch(voter)
 
     def _no_voter(self, shard: int) -> ShardraftError:
-        if shard in self._host.replicas:
+        if shard in self._replicas:
             return NotLeader("a learner takes no writes", shard=shard)
         return self._unknown_shard(shard)
 
     def _unknown_shard(self, shard: int) -> WrongShard:
-        shard_map = self._host.shard_map
+        shard_map = self.shard_map
         return WrongShard("this host does not hold the shard", epoch=shard_map.epoch if shard_map else 0, shard=shard)
 
     def _read(self, connection: int, request: ReadRequest | ScanRequest, now_us: int) -> None:
-        replica = self._host.replicas.get(request.shard)
+        replica = self._replicas.get(request.shard)
         error = self._read_refusal(replica, request)
         if error is not None or replica is None:
             self._pending.refuse(connection, request, error or self._unknown_shard(request.shard))
@@ -81,7 +105,7 @@ class Clients:
             return
         assert isinstance(replica, Voter), "a linearizable read at a learner was refused"
         replica.read(pending)
-        self._host.touch(replica)
+        self._touch(replica)
 
     def _read_refusal(self, replica: Replica | None, request: ReadRequest | ScanRequest) -> ShardraftError | None:
         if replica is None:
@@ -97,27 +121,26 @@ class Clients:
         return None
 
     def _map(self, connection: int, request: MapRequest, now_us: int) -> None:
-        shard_map = self._host.shard_map
+        shard_map = self.shard_map
         if shard_map is None:
             error = Unavailable("this learner has not heard the shard map yet")
             self._pending.refuse(connection, request, error)
             return
-        self._host.outbox.reply(connection, MapReply(request.request_id, shard_map, self._host.tree.learner_places()))
+        self._outbox.reply(connection, MapReply(request.request_id, shard_map, self._tree.learner_places()))
 
     def _status(self, connection: int, request: StatusRequest, now_us: int) -> None:
-        host = self._host
-        replicas = host.replicas
+        tree, replicas = self._tree, self._replicas
         reply = StatusReply(
             request.request_id,
-            host.host,
+            self._host,
             __version__,
-            host.tier,
-            host.tree.parent,
-            host.uptime_ms(now_us),
+            tree.tier,
+            tree.parent,
+            (now_us - self._started_us) // 1000,
             tuple(_shard_status(replicas[shard]) for shard in sorted(replicas)),
-            host.tree.children(),
+            tree.children(),
         )
-        host.outbox.reply(connection, reply)
+        self._outbox.reply(connection, reply)
 
 
 def _shard_status(replica: Replica) -> ShardStatus:

@@ -59,18 +59,15 @@ class Host:
         self.flushing = Flushing(config.limits)
         self.commits = Commits(config.limits.turns_in_flight_max)
         self.voters: dict[ShardId, Voter] = {}
-        self.shard_map = recovered.shard_map
-        self.disk_is_low = False
         self._store = store
         self._codec = codec
         self._random = random
-        self._started_us = now_us
         self._turn = 0
         self._touched: dict[ShardId, Voter] = {}
         if not is_learner:
             self._make_voters(recovered, now_us)
         self.tree = Tree(
-            self.host, endpoint, config, self.outbox, self.flushing, self.commits.write, self.shard_map, is_learner
+            self.host, endpoint, config, self.outbox, self.flushing, self.commits.write, recovered.shard_map, is_learner
         )
         self.replicas: dict[ShardId, Replica] = {}
         for voter in self.voters.values():
@@ -82,7 +79,17 @@ class Host:
         first_copy_id = recovered.identity.incarnation << 32
         outbound = OutboundCopies(config.limits, first_copy_id, store.read_chunk, self._log_first_index)
         self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
-        self.clients = Clients(self)
+        self.clients = Clients(
+            self.host,
+            self.voters,
+            self.replicas,
+            self.pending,
+            self.outbox,
+            self.tree,
+            self.touch,
+            recovered.shard_map,
+            now_us,
+        )
         self._steps = self._step_table()
 
     def _make_voters(self, recovered: Recovered, now_us: int) -> None:
@@ -90,9 +97,10 @@ class Host:
         stored = {shard.shard: shard for shard in recovered.shards}
         for shard in recovered.shard_map.shards:
             if shard.membership.replica_on(self.host) != NO_REPLICA:
-                self.voters[shard.shard] = self._make_voter(shard, stored[shard.shard], now_us)
+                slot_bytes = recovered.shard_map.partitioning.slot_bytes
+                self.voters[shard.shard] = self._make_voter(shard, stored[shard.shard], now_us, slot_bytes)
 
-    def _make_voter(self, shard: Shard, stored: RecoveredShard, now_us: int) -> Voter:
+    def _make_voter(self, shard: Shard, stored: RecoveredShard, now_us: int, slot_bytes: int) -> Voter:
         config = self.config
         log = RaftLog(shard.shard, self._store, stored.log, cache_bytes_max=config.raft.log_cache_bytes_max)
         raft = Raft(
@@ -107,8 +115,6 @@ class Host:
             time_us=stored.state.time_us,
         )
         machine = Machine(stored.state, self._store, config.limits)
-        assert self.shard_map is not None, "a voter host starts from a shard map"
-        slot_bytes = self.shard_map.partitioning.slot_bytes
         voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us, slot_bytes)
         self._touched[shard.shard] = voter
         return voter
@@ -187,7 +193,7 @@ class Host:
 
     def _shard_map_kept(self, event: events.ShardMapKept) -> None:
         """A learner heard which shards there are: follow those that are not followed yet, from nothing."""
-        self.shard_map = event.shard_map
+        self.clients.shard_map = event.shard_map
         for shard in event.shard_map.shards:
             if shard.shard not in self.replicas:
                 state = MachineState(shard.shard, shard.key_range, event.shard_map.epoch)
@@ -211,7 +217,7 @@ class Host:
                 self._touched[voter.shard] = voter
 
     def _disk_space(self, event: events.DiskSpace) -> None:
-        self.disk_is_low = event.is_low
+        self.clients.disk_is_low = event.is_low
 
     # Turns out.
 
@@ -318,9 +324,6 @@ class Host:
     def tier(self) -> int:
         """This host's place in the read tree: 0 for a voter host."""
         return self.tree.tier
-
-    def uptime_ms(self, now_us: int) -> int:
-        return (now_us - self._started_us) // 1000
 
     def leads(self) -> tuple[ShardId, ...]:
         """The shards that this host leads."""
