@@ -6,12 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check bench-puts clean
+.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts clean
 
 help:
 	@echo "make demo        the main job: a real cluster, an import, a kill -9 in the middle, every byte compared"
 	@echo "make test        all tests"
 	@echo "make check       ruff and mypy --strict"
+	@echo "make bench       shardraft beside its peers, 45 minutes; QUICK=1: five; what is not installed is skipped"
+	@echo "make bench-deps  the peers' clients and servers, as far as pip and apt-get have them"
 	@echo "make bench-puts  puts per second on this machine"
 	@echo "make venv        .venv with shardraft and the tools for developing it"
 	@echo "make clean       remove .venv and everything else that was made"
@@ -30,6 +32,20 @@ check: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# "make bench QUICK=1", or "make bench BENCH='--systems shardraft,etcd --only puts'" for a part.
+bench: $(VENV)/benching
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH)
+
+# Debian starts servers when it installs them; the benchmark starts its own, so stop those if you do not want them.
+bench-deps: $(VENV)/benching
+	$(BIN)/python -m pip install --quiet --group bench-peers
+	@echo "for the rest, on Debian: apt-get install --no-install-recommends redis-server redis-tools nats-server nghttp2-client"
+
+# Where the CPU time of puts goes; see bench/WHERE_A_PUT_GOES.md.
+bench-profile: $(VENV)/benching
+	$(BIN)/python -m pip install --quiet py-spy
+	$(BIN)/python -m bench.profile_puts $(BENCH)
+
 bench-puts: $(VENV)/running
 	$(BIN)/python bench/puts.py
 
@@ -44,6 +60,10 @@ $(VENV)/running: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/benching: $(VENV)/running pyproject.toml
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 $(VENV)/developing: $(VENV)/running pyproject.toml

@@ -87,6 +87,8 @@ class Limits:
     """A longer deadline is capped to this."""
     turn_events_max: int = _positive(1024)
     """Events stepped in one turn; the rest wait in the inbox."""
+    turn_read_bytes_max: int = _positive(8 << 20)
+    """Keys and values in the answers to reads that one turn gives; the other reads wait for the next turn."""
     turns_in_flight_max: int = _positive(4)
     """Turns whose log commit is not finished; at the limit a turn writes nothing more (DESIGN 2)."""
     apply_entries_max: int = _positive(256)

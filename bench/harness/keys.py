@@ -26,17 +26,16 @@ def value_of(key: bytes) -> bytes:
 
 
 class Keys:
-    """Hands out each key once; every row of a block takes its own from the same source."""
+    """Hands out each number once; every row of a block takes its own from the same source."""
 
     def __init__(self) -> None:
-        self._numbers = count()
-        self.next_number = self._numbers.__next__
-        self._given = 0
+        self.next_number = 0
 
-    def mark(self) -> int:
-        """The number from which the next keys are taken."""
-        number = self.next_number()
-        return number + 1
+    def take(self) -> bytes:
+        """A key that was never given before."""
+        number = self.next_number
+        self.next_number = number + 1
+        return key_of(number)
 
 
 def spread(numbers: range, count_max: int) -> list[int]:

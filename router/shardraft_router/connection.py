@@ -148,10 +148,15 @@ class Connection:
                 tasks.start_soon(self._write, stream, outbox, tasks.cancel_scope)
                 self._owner.connected(self, host, tier)
                 await self._read(stream)
+                # Told before anything is awaited, so that nothing more is sent into a closed connection.
+                self._end(outbox)
                 tasks.cancel_scope.cancel()
         finally:
             self._session = None
             await anyio.aclose_forcefully(stream)
+
+    def _end(self, outbox: Outbox) -> None:
+        """Report the end of a connection, once, unless the owner itself ended it."""
         if self._outbox is outbox:
             self._outbox = None
             self._owner.disconnected(self, self._reason)
@@ -175,6 +180,7 @@ class Connection:
                 await stream.send(b"".join(frames))
         except anyio.BrokenResourceError as error:
             self._reason = describe(error)
+            self._end(outbox)
             session.cancel()
 
 

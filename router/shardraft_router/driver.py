@@ -155,7 +155,7 @@ class Driver:
         self._waiting.spawn(self._run)
 
     async def close(self) -> None:
-        """End all tasks and connections; calls under way fail. Raises what broke the router down, if anything did."""
+        """End all tasks and connections; calls under way fail."""
         self._end()
         self._scope.cancel()
         with anyio.CancelScope(shield=True):

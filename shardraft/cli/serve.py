@@ -9,13 +9,17 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from shardraft.cli.common import SHARDS_MAX, check_host_count, endpoint, peer
+from shardraft.errors import InvalidArgument
 from shardraft.shards.shard_map import Partitioning
 from shardraft.types import Endpoint, HostId
+
+if TYPE_CHECKING:
+    from shardraft.config import HostConfig
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -27,6 +31,14 @@ def serve_options(command: Decorated) -> Decorated:
     """The options that a host and a learner have in common."""
     for option in (
         click.option("--exit-with-parent", is_flag=True, hidden=True, help="Stop when standard input ends."),
+        click.option(
+            "--config",
+            "config_path",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Limits and timeouts other than the defaults, as TOML: tables [raft], [limits] and [transport] with "
+            "the names of shardraft/config.py.",
+        ),
         click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
         click.option(
             "--log-level",
@@ -130,13 +142,24 @@ def learner_command(parents: tuple[str, ...], **options: Any) -> int:
     return _serve(parents=named, **options)
 
 
-def _serve(*, exit_with_parent: bool, **options: Any) -> int:
+def _serve(*, exit_with_parent: bool, config_path: Path | None, **options: Any) -> int:
     from shardraft.server.app import run
     from shardraft.server.options import ServerOptions
 
+    if config_path is not None:
+        options["config"] = _config_of(config_path)
     if exit_with_parent:
         threading.Thread(target=_stop_when_input_ends, name="exit-with-parent", daemon=True).start()
     return run(ServerOptions(exit_with_parent=exit_with_parent, **options))
+
+
+def _config_of(path: Path) -> HostConfig:
+    from shardraft.server.config_file import read_config
+
+    try:
+        return read_config(path)
+    except InvalidArgument as error:
+        raise click.UsageError(f"--config: {error}") from None
 
 
 def _stop_when_input_ends() -> None:

@@ -9,6 +9,7 @@ from shardraft.errors import NotLeader, Overloaded, ShardraftError, Unavailable,
 from shardraft.host.events import RequestReceived
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
+from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
 from shardraft.host.tree import Tree
 from shardraft.host.voter import Voter
@@ -41,6 +42,7 @@ class Clients:
         replicas: dict[ShardId, Replica],
         pending: PendingRequests,
         outbox: Outbox,
+        answerable: AnswerableReads,
         tree: Tree,
         touch: Callable[[Voter], None],
         shard_map: ShardMap | None,
@@ -53,6 +55,7 @@ class Clients:
         self._replicas = replicas
         self._pending = pending
         self._outbox = outbox
+        self._answerable = answerable
         self._tree = tree
         self._touch = touch
         self._started_us = now_us
@@ -101,7 +104,7 @@ class Clients:
         if pending is None:
             return
         if request.consistency is Consistency.STALE:
-            replica.answer_read(pending)
+            self._answerable.add(replica, pending)
             return
         assert isinstance(replica, Voter), "a linearizable read at a learner was refused"
         replica.read(pending)

@@ -19,6 +19,7 @@ from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
 from shardraft.host.ports import Codec, Recovered, RecoveredShard, Store
+from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
@@ -56,6 +57,7 @@ class Host:
         self.config = config
         self.outbox = Outbox()
         self.pending = PendingRequests(config.limits, self.outbox)
+        self.reads = AnswerableReads(config.limits.turn_read_bytes_max, self.pending)
         self.flushing = Flushing(config.limits)
         self.commits = Commits(config.limits.turns_in_flight_max)
         self.voters: dict[ShardId, Voter] = {}
@@ -85,6 +87,7 @@ class Host:
             self.replicas,
             self.pending,
             self.outbox,
+            self.reads,
             self.tree,
             self.touch,
             recovered.shard_map,
@@ -190,6 +193,7 @@ class Host:
     def _connection_closed(self, event: events.ConnectionClosed) -> None:
         self.tree.connection_closed(event.connection)
         self.copying.connection_closed(event.connection, event.now_us)
+        self.reads.connection_closed(event.connection)
 
     def _shard_map_kept(self, event: events.ShardMapKept) -> None:
         """A learner heard which shards there are: follow those that are not followed yet, from nothing."""
@@ -224,7 +228,7 @@ class Host:
     @property
     def next_deadline_us(self) -> int:
         """When ``begin_turn`` must be called even if nothing happens; in the past when work is left over."""
-        if self._touched or self.tree.busy:
+        if self._touched or self.tree.busy or self.reads.waiting:
             return 0
         deadline_us = min((voter.deadline_us for voter in self.voters.values()), default=_FAR_FUTURE_US)
         for other_us in (
@@ -246,6 +250,7 @@ class Host:
             self._turn_of(voter, now_us)
         self.tree.turn(now_us)
         self.copying.turn(now_us)
+        self.reads.turn()
         outbox = self.outbox
         state_batch = self.flushing.take(now_us)
         log_batch = self.commits.submit(self._turn, now_us)
@@ -283,7 +288,7 @@ class Host:
             self.copying.wanted_by_follower(voter, replica, now_us)
         if voter.applied_behind:
             self._apply(voter, now_us)
-        voter.answer_reads()
+        voter.pass_on_reads(self.reads)
         self.tree.committed(voter)
         if voter.log.log_bytes > self.config.limits.log_bytes_max:
             self.consider_compaction(voter)

@@ -78,6 +78,12 @@ class PendingRequests:
         self.count -= 1
         self._outbox.reply(pending.connection, reply)
 
+    def drop(self, pending: Pending) -> None:
+        """Nobody waits for the answer any more."""
+        if not pending.answered:
+            pending.answered = True
+            self.count -= 1
+
     def fail(self, pending: Pending, error: ShardraftError) -> None:
         self.answer(pending, ErrorReply(pending.request.request_id, error))
 

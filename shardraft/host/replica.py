@@ -21,6 +21,9 @@ from shardraft.types import Index, ShardId
 _APPLY_BYTES_MAX = 4 << 20
 """Entry bytes applied per shard in one turn; more follow in the next, so that a turn stays short."""
 
+_READ_KEY_BYTES = 256
+"""Looking a key up takes about as long as copying so many bytes."""
+
 
 class UnknownEntryKind(Exception):
     """A committed entry of a kind that this program does not know: the host stops, it never skips one."""
@@ -101,16 +104,18 @@ class Replica:
     def applied_batch(self, entry: Entry, result: ApplyResult) -> None:
         """Called after each applied batch; the leader answers its client here."""
 
-    def answer_read(self, pending: Pending) -> None:
-        """Answer a read from the applied state; the range is checked after the wait (PROTOCOL, split)."""
+    def answer_read(self, pending: Pending) -> int:
+        """Answer a read from the applied state; the range is checked after the wait (PROTOCOL, split).
+
+        Returns what that cost, in bytes.
+        """
         request = pending.request
         if isinstance(request, ReadRequest):
-            self._answer_get(pending, request)
-        else:
-            assert isinstance(request, ScanRequest)
-            self._answer_scan(pending, request)
+            return self._answer_get(pending, request)
+        assert isinstance(request, ScanRequest)
+        return self._answer_scan(pending, request)
 
-    def _answer_get(self, pending: Pending, request: ReadRequest) -> None:
+    def _answer_get(self, pending: Pending, request: ReadRequest) -> int:
         machine = self.machine
         values: list[bytes | None] = []
         revisions: list[int] = []
@@ -119,7 +124,7 @@ class Replica:
         for key in request.keys:
             if not key_range.holds(key):
                 self._pending.fail(pending, WrongShard(epoch=machine.epoch, shard=self.shard))
-                return
+                return _READ_KEY_BYTES
             stored = machine.get(key)
             if stored is None:
                 values.append(None)
@@ -132,8 +137,9 @@ class Replica:
             revisions.append(stored.revision)
         reply = ReadReply(request.request_id, machine.last_applied, None, self.tier(), values, revisions)
         self._pending.answer(pending, reply)
+        return self._limits.page_bytes_max - room + _READ_KEY_BYTES * len(values)
 
-    def _answer_scan(self, pending: Pending, request: ScanRequest) -> None:
+    def _answer_scan(self, pending: Pending, request: ScanRequest) -> int:
         machine = self.machine
         start = max(request.start, machine.key_range.start)
         end = machine.key_range.end
@@ -141,7 +147,7 @@ class Replica:
             end = request.end
         if end and start >= end:
             self._pending.fail(pending, WrongShard(epoch=machine.epoch, shard=self.shard))
-            return
+            return _READ_KEY_BYTES
         entries_max = min(request.limit, self._limits.scan_entries_max)
         found, more = machine.scan(start, end, entries_max, self._limits.page_bytes_max)
         reply = ScanReply(
@@ -155,6 +161,7 @@ class Replica:
             more,
         )
         self._pending.answer(pending, reply)
+        return _READ_KEY_BYTES * (1 + len(found)) + sum(len(stored.value) for _, stored in found)
 
     def check_read(self, request: ReadRequest | ScanRequest) -> None:
         """The door's check of a read; raises ``InvalidArgument``."""

@@ -8,6 +8,7 @@ from shardraft.config import HostConfig
 from shardraft.errors import NotLeader, Overloaded, SessionExpired, ShardraftError
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import Pending, PendingRequests
+from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
 from shardraft.kv.commands import ApplyResult, Batch, BatchCodec, Refusal
 from shardraft.kv.machine import Machine
@@ -142,12 +143,11 @@ class Voter(Replica):
     def compact(self, index: Index) -> None:
         self.raft.compact(index)
 
-    def answer_reads(self) -> None:
-        """Answer the reads whose index is applied by now."""
+    def pass_on_reads(self, answerable: AnswerableReads) -> None:
+        """Hand on the reads whose index is applied by now."""
         while self._reads_ready and self._reads_ready[0][0] <= self.machine.last_applied:
             for pending in self._reads_ready.popleft()[1]:
-                if not pending.answered:
-                    self.answer_read(pending)
+                answerable.add(self, pending)
 
     def _ask_read_index(self, now_us: int) -> None:
         waiting, self._reads_arrived = self._reads_arrived, []

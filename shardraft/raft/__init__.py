@@ -1,14 +1,17 @@
 """The protocol: Raft as one pure state machine per group.
 
 What this room does: elections with pre-vote and check-quorum, log replication with pipelining
-and fast conflict back-off, the commit rule, read indexes, restoring from a snapshot. What it
-never does: I/O, clocks, threads, logging, entropy of its own, or anything about keys and values.
+and fast conflict back-off, the commit rule, changes of membership through joint consensus,
+leadership transfer, read indexes and leases, restoring from a snapshot. What it never does: I/O,
+clocks, threads, logging, entropy of its own, or anything about keys and values.
 
 The caller's contract, one group (``host/`` keeps it for all groups of a process at once)::
 
     raft.step(message, now_us)              # a message from another replica
     raft.propose(EntryKind.BATCH, payload, now_us)
     raft.read_index(context, now_us)
+    raft.propose_membership(change, now_us) # goes through all its steps by itself, whoever leads
+    raft.transfer(replica, now_us)
     raft.tick(now_us)                       # when raft.deadline_us has passed
 
     ready = raft.take_ready()               # everything that came of it, once
@@ -31,4 +34,16 @@ A snapshot is installed by the caller, between two calls::
     if raft.begin_restore(index, index_term):        # is it wanted? nothing is appended from here on
         install(...)                                 # after all writes under way: state first, then the log
         raft.restore(index, index_term, membership)  # or raft.abandon_restore()
+
+Configurations are entries and take effect when they are appended (section 6), so the addresses of
+messages change with the log: ``raft.host_of(replica)`` knows every member, and former ones while
+the log does. A replica may get a message of one that it does not know, and answers it. Raft keeps
+the configurations of the kept log; the applied state keeps the one as of its ``last_applied``, by
+decoding the ``MEMBERSHIP`` entries that it applies, and snapshots hold it::
+
+    Raft(..., membership=state.membership, membership_index=state.last_applied)
+    Raft(..., membership=membership.UNKNOWN)        # a replica that was just added, with an empty log
+    raft.has_left                                   # it may be destroyed, and its number never used again
+
+With leases on, ``now_us`` of a message must not be earlier than its arrival, nor that of a read.
 """

@@ -40,9 +40,10 @@ def _append_entries(message: AppendEntries) -> str | None:
         return "only the start of a log has index 0 and term 0"
     if message.term == 0:
         return _NO_LEADER
+    term = term or 1
     for entry in message.entries:
         index += 1
-        if entry.index != index or not term <= entry.term <= message.term or entry.term == 0:
+        if entry.index != index or not term <= entry.term <= message.term:
             return f"{entry!r} where entry {index} of term {term} to {message.term} belongs"
         term = entry.term
         if entry.kind == _MEMBERSHIP and not _is_configuration(entry):

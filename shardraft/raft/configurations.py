@@ -85,4 +85,4 @@ def _stored_membership(entry: Entry) -> Membership:
     try:
         return decode_membership(entry.payload)
     except MembershipError as error:
-        raise StorageError(f"the stored entry at {entry.index} is no configuration that can be read: {error}") from error
+        raise StorageError(f"the configuration stored at {entry.index} cannot be read: {error}") from error

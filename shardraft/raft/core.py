@@ -13,11 +13,13 @@ from shardraft.config import RaftConfig
 from shardraft.errors import NotLeader
 from shardraft.raft.candidate import Candidate, PreCandidate
 from shardraft.raft.checks import impossible
+from shardraft.raft.configurations import Configurations
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.follower import Follower
 from shardraft.raft.group import Group
 from shardraft.raft.leader import Leader
 from shardraft.raft.log import RaftLog
+from shardraft.raft.membership import MembershipChange
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -62,11 +64,19 @@ class Raft(Group):
         random: Random,
         now_us: int,
         time_us: int = 0,
+        membership_index: Index | None = None,
+        preferred: ReplicaId = NO_REPLICA,
     ) -> None:
         """Start as a follower from what is durable: ``log`` and ``hard_state``.
 
-        ``time_us``: the highest leader's time among entries that are compacted, as the applied state
-        knows it; it matters only while the log is empty.
+        ``membership`` is the configuration as of ``membership_index``, at least ``log.first_index - 1`` and
+        at most committed: that of the applied state and its ``last_applied``. The log is read from there on
+        for later ones; without ``membership_index`` all of it is. A replica that was just added knows
+        ``membership.UNKNOWN``. ``preferred``: the replica that should lead when it can; every member should
+        be given the same. ``time_us``: the highest leader's time among entries that are compacted, as the
+        applied state knows it; it matters only while the log is empty.
+
+        Raises ``StorageError`` when a configuration in the log cannot be read.
         """
         super().__init__(
             shard=shard,
@@ -78,10 +88,15 @@ class Raft(Group):
             random=random,
             now_us=now_us,
             time_us=time_us,
+            membership_index=membership_index,
+            preferred=preferred,
         )
-        self._enter(Follower(self))
+        follower = Follower(self)
+        self._enter(follower)
         if self.is_sole_voter:
-            self.deadline_us = now_us  # There is nobody to wait for.
+            follower.start_early(now_us)  # There is nobody to wait for.
+        elif self.is_voter and preferred == replica:
+            follower.start_early(now_us + self.election_timeout_us // 2)
 
     # Inputs
 
@@ -110,18 +125,50 @@ class Raft(Group):
     def propose(self, kind: EntryKind, payload: bytes, now_us: int) -> Entry:
         """Append an entry as the leader and return it.
 
-        Its ``time_us`` goes on from the entry before it and never goes back. Raises ``NotLeader``
-        (nothing was appended) and ``Overloaded`` at ``uncommitted_bytes_max``.
+        Its ``time_us`` goes on from the entry before it and never goes back. Raises ``NotLeader``, and
+        ``Overloaded`` at ``uncommitted_bytes_max`` and during a handover; nothing was appended then.
         """
         self.advance(now_us)
-        assert kind is not EntryKind.MEMBERSHIP, "the configuration of a group is static"
+        assert kind is not EntryKind.MEMBERSHIP, "the membership is changed by propose_membership"
         entry = self._lead().propose(kind, payload)
         self.has_ready = True
         return entry
 
+    def propose_membership(self, change: MembershipChange, now_us: int) -> Entry:
+        """Begin a change of the membership; the leader, or any later one, goes through with it by itself.
+
+        Returns the entry of the first step. The change is done when ``membership_settled`` is true with
+        the membership that was asked for; until replicas to add have caught up they are ``staging``.
+        Raises ``NotLeader``, ``InvalidArgument`` for what makes no sense (an unknown replica, one that is
+        a member already, two on one host, no voter left), and ``Conflict`` when it may not begin yet:
+        another change or a handover is under way, or nothing of this term is committed.
+        """
+        self.advance(now_us)
+        return self._lead().reconfiguration.propose(change)
+
+    def transfer(self, replica: ReplicaId | None, now_us: int) -> None:
+        """Hand the leadership to ``replica``, or to the best voter (thesis 3.10).
+
+        Proposals are refused as ``Overloaded`` until it leads, or for an election timeout at most; reads go
+        on. Raises ``NotLeader``, ``InvalidArgument`` when ``replica`` is no other voter, and ``Conflict`` when
+        another transfer is under way or no other voter was heard lately.
+        """
+        self.advance(now_us)
+        self._lead().handover.begin(replica)
+
+    @property
+    def transferee(self) -> ReplicaId:
+        """To whom this leader is handing over, or ``NO_REPLICA``."""
+        return self.leading.handover.target if self.leading is not None else NO_REPLICA
+
+    def prefer(self, replica: ReplicaId) -> None:
+        """From this moment on ``replica`` should lead when it can (``NO_REPLICA``: anybody may)."""
+        self.preferred = replica
+
     def read_index(self, context: int, now_us: int) -> None:
         """Ask for a linearizable read; a ``ReadState`` or ``ReadLost`` of ``context`` answers it.
 
+        ``now_us`` must not be before the read arrived: under a lease it is answered as of ``now_us``.
         Raises ``NotLeader``, and ``Overloaded`` at ``read_indexes_max``.
         """
         self.advance(now_us)
@@ -183,6 +230,7 @@ class Raft(Group):
         if index >= self.log.last_index:
             self.time_floor_us = self.last_time_us()
         self.log.compact_to(index)
+        self.configurations.compact_to(index)
 
     def copy_finished(self, replica: ReplicaId, index: Index | None) -> None:
         """The snapshot that ``Ready.copies_wanted`` asked for is installed at ``index``, or failed (None)."""
@@ -229,7 +277,8 @@ class Raft(Group):
         """A snapshot at (``index``, ``term``) is installed and durable, and the stored log was reset there.
 
         The log starts anew at ``index + 1``, everything up to ``index`` is committed, and the leader is told.
-        ``time_us``: the highest leader's time in the snapshot.
+        ``membership``: the configuration as of ``index``, which the snapshot holds. ``time_us``: the highest
+        leader's time in the snapshot.
         """
         assert self.leading is None, "a leader needs no snapshot"
         assert index > self.commit_index, "begin_restore refuses a snapshot of what is committed here"
@@ -238,13 +287,16 @@ class Raft(Group):
         self.time_floor_us = max(self.time_floor_us, time_us)
         self.log.reset(index, term)
         self.commit_index = index
-        self.set_membership(membership)
-        if isinstance(self.state, Follower):
-            self.state.restart_timer()
+        self.configurations = Configurations(index, membership)
+        self._reconfigured()
         if self.leader != NO_REPLICA:
             self.send_after_persist(AppendEntriesReply(self.shard, self.term, self.replica, self.leader, True, index))
 
-    # Changes of role, for the roles
+    # Changes of role and configuration, for the roles
+
+    def membership_changed(self) -> None:
+        """Another configuration is in effect: the role sees to what follows from it."""
+        self.state.membership_changed()
 
     def become_follower(self, term: Term, leader: ReplicaId, reason: str) -> None:
         """Follow ``leader`` (0: unknown) in ``term``, giving up any other role (section 5.1)."""
@@ -280,6 +332,7 @@ class Raft(Group):
         """Lead the term that was won, and open it with an empty entry (section 8)."""
         assert self.role is Role.CANDIDATE, "only a candidate is elected"
         assert self.term_is_persisted, "nobody leads in a term it has not persisted"
+        assert self.membership.voters, "nobody leads a group that it does not know"
         self.leader = self.replica
         state = Leader(self)
         self._enter(state)
@@ -312,7 +365,8 @@ class Raft(Group):
         if isinstance(message, RequestPreVote) or (isinstance(message, RequestPreVoteReply) and message.vote_granted):
             self._handlers[type(message)](self.state, message)
             return
-        if isinstance(message, RequestVote) and not message.transfer and self.state.hears_leader():
+        heard = self.has_promised or self.state.hears_leader()
+        if heard and isinstance(message, RequestVote) and not message.transfer:
             return
         leads = isinstance(message, AppendEntries | Heartbeat | TimeoutNow)
         self.become_follower(message.term, message.from_replica if leads else NO_REPLICA, "a later term was seen")

@@ -167,17 +167,25 @@ class Follower(RoleState):
         log = raft.log
         own_term = log.term_at(message.prev_log_index)
         if own_term is not None and own_term != message.prev_log_term:
-            raft.refuse(f"replica {message.from_replica} disagrees about committed entry {message.prev_log_index}")
+            self._refuse_disagreement(message.prev_log_index, message.from_replica)
             return False
         for position, entry in enumerate(message.entries):
             own_term = log.term_at(entry.index)
-            if own_term == entry.term or entry.index < log.first_index:
+            if own_term == entry.term:
                 continue
+            if entry.index < log.first_index:
+                if own_term is None:
+                    continue
+                self._refuse_disagreement(entry.index, message.from_replica)
+                return False
             if own_term is not None and not self._truncate_from(entry.index, message.from_replica):
                 return False
             raft.append(message.entries[position:])
             return True
         return True
+
+    def _refuse_disagreement(self, index: Index, sender: ReplicaId) -> None:
+        self.raft.refuse(f"replica {sender} disagrees about committed entry {index}")
 
     def _truncate_from(self, index: Index, sender: ReplicaId) -> bool:
         raft = self.raft

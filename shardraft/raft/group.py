@@ -142,8 +142,10 @@ class Group:
         self._reconfigured()
 
     def _reconfigured(self) -> None:
+        before = self.membership
         self._set_membership()
-        self.note(Reconfigured(self.shard, self.configurations.index, self.membership))
+        if self.membership != before:
+            self.note(Reconfigured(self.shard, self.configurations.index, self.membership))
         self.membership_changed()
 
     def membership_changed(self) -> None:
@@ -165,6 +167,16 @@ class Group:
         """Whether no change of the membership is under way: the last one is committed, and nothing follows from it."""
         membership = self.membership
         return not membership.is_joint and not membership.staging and self.membership_index <= self.commit_index
+
+    @property
+    def has_left(self) -> bool:
+        """Whether this replica was a member and it is committed that it is none any more: it may be destroyed.
+
+        A configuration without it is not enough: one that catches up meets those from before its time.
+        """
+        if self.membership_index > self.commit_index or self.membership.host_of(self.replica):
+            return False
+        return self.configurations.knows(self.replica)
 
     def may_stand(self) -> bool:
         """Whether this replica may be needed as a leader: as a voter of any configuration that may count.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from shardraft.errors import Overloaded
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
+from shardraft.raft.handover import Handover
+from shardraft.raft.lease import Lease
 from shardraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from shardraft.raft.progress import Progress
 from shardraft.raft.quorum import quorum_index
 from shardraft.raft.read_index import ReadIndex
 from shardraft.raft.ready import ReadState, Role
+from shardraft.raft.reconfiguration import Reconfiguration
 from shardraft.raft.role import RoleState
 from shardraft.types import NO_REPLICA, HostId, Index, ReplicaId
 
@@ -21,41 +24,58 @@ _Batches = dict[Index, tuple[tuple[Entry, ...], int]]
 """Entries and their bytes by first index: followers that are equally far get the same tuple."""
 
 
+HANDOVER_MS: Final = 10
+"""What a client whose proposal meets a handover is asked to wait; most take a few milliseconds."""
+
+
 class Leader(RoleState):
     """Its fields are what only a leader has: the followers' progress, rounds, reads, and the log's time."""
 
     role: ClassVar[Role] = Role.LEADER
     __slots__ = (
-        "_committed_own_term",
+        "_engaged",
         "_heartbeat_due",
         "_last_time_us",
         "_time_offset_us",
         "_uncommitted_bytes",
+        "_uncommitted_bytes_max",
+        "committed_own_term",
         "followers",
+        "handover",
+        "lease",
         "progress",
         "reads",
+        "reconfiguration",
         "round",
     )
 
     def __init__(self, raft: Raft) -> None:
         super().__init__(raft)
         log, now_us = raft.log, raft.now_us
-        self.followers = [
-            Progress(member.replica, log.last_index + 1, raft.config, now_us)
-            for member in raft.membership.members
-            if member.replica != raft.replica
-        ]
-        self.progress: dict[ReplicaId, Progress] = {progress.replica: progress for progress in self.followers}
+        self.followers: list[Progress] = []
+        self.progress: dict[ReplicaId, Progress] = {}
         self.reads = ReadIndex()
         self.round = 0
         self._heartbeat_due = False
-        self._committed_own_term = False
+        self.committed_own_term = False
         self._uncommitted_bytes = log.bytes_between(raft.commit_index + 1, log.last_index + 1)
         # The log's time goes on from the last entry at the pace of this host's clock: it never goes
         # back, and a clock that is far ahead of the former leader's expires nothing early.
         self._last_time_us = raft.last_time_us()
         self._time_offset_us = self._last_time_us - now_us
+        self.lease = Lease(raft.config)
+        self.handover = Handover(self)
+        self.reconfiguration = Reconfiguration(self)
+        self.reconfiguration.follow()
+        self.update_engagement()
         raft.deadline_us = now_us + raft.heartbeat_us
+
+    def update_engagement(self) -> None:
+        """Look anew whether proposals are taken, and whether a step may follow from an answer or a commit."""
+        handing_over = self.handover.target != NO_REPLICA
+        takes_proposals = self.raft.is_voter and not handing_over
+        self._uncommitted_bytes_max = self.raft.config.uncommitted_bytes_max if takes_proposals else -1
+        self._engaged = handing_over or self.reconfiguration.under_way
 
     def hears_leader(self) -> bool:
         """A leader in office is itself the live leader (check-quorum ends its office when it is not)."""
@@ -66,23 +86,31 @@ class Leader(RoleState):
     def propose(self, kind: EntryKind, payload: bytes) -> Entry:
         """Append an entry of this term; followers get it with the next ready, one message for all of a turn.
 
-        Raises ``Overloaded`` when ``uncommitted_bytes_max`` would be passed (an entry alone always fits).
+        Raises ``Overloaded`` when ``uncommitted_bytes_max`` would be passed (an entry alone always fits), and
+        while the leadership is being handed over.
         """
+        if self._uncommitted_bytes + len(payload) > self._uncommitted_bytes_max:
+            self._check_room()
+        return self.append_entry(kind, payload)
+
+    def _check_room(self) -> None:
         raft = self.raft
-        if self._uncommitted_bytes and self._uncommitted_bytes + len(payload) > raft.config.uncommitted_bytes_max:
+        if self._uncommitted_bytes_max < 0:
+            raise Overloaded("the leadership is being handed over", retry_after_ms=HANDOVER_MS, shard=raft.shard)
+        if self._uncommitted_bytes:
             raise Overloaded(f"{self._uncommitted_bytes} bytes wait to be committed", shard=raft.shard)
-        return self._append(kind, payload)
 
     def open_term(self) -> None:
         """Append the empty entry whose commit commits everything before it (section 8; 5.4.2)."""
-        self._append(EntryKind.NOOP, b"")
+        self.append_entry(EntryKind.NOOP, b"")
 
     @property
     def time_us(self) -> int:
         """The leader's time at this moment; never below that of the last entry."""
         return max(self.raft.now_us + self._time_offset_us, self._last_time_us)
 
-    def _append(self, kind: EntryKind, payload: bytes) -> Entry:
+    def append_entry(self, kind: EntryKind, payload: bytes) -> Entry:
+        """Append an entry of this term, whatever the limits say."""
         raft, log = self.raft, self.raft.log
         self._last_time_us = time_us = self.time_us
         entry = encode_entry(raft.shard, log.last_index + 1, raft.term, kind, time_us, payload)
@@ -97,14 +125,14 @@ class Leader(RoleState):
         raft = self.raft
         if self.reads.count >= raft.config.read_indexes_max:
             raise Overloaded(f"{self.reads.count} reads wait for a round", shard=raft.shard)
-        if self._committed_own_term:
+        if self.committed_own_term:
             self._add_read(context)
         else:
             self.reads.wait(context)
 
     def _add_read(self, context: int) -> None:
         raft = self.raft
-        if raft.is_sole_voter:
+        if raft.is_sole_voter or self.lease.holds(raft.now_us):
             raft.outbox.read_states.append(ReadState(context, raft.commit_index))
         else:
             self.reads.add(context, raft.commit_index)
@@ -125,10 +153,12 @@ class Leader(RoleState):
         self._uncommitted_bytes -= raft.log.bytes_between(raft.commit_index + 1, index + 1)
         raft.commit_index = index
         raft.has_ready = True
-        if not self._committed_own_term:
-            self._committed_own_term = True
+        if not self.committed_own_term:
+            self.committed_own_term = True
             for context in self.reads.take_waiting():
                 self._add_read(context)
+        if self._engaged:
+            self.reconfiguration.advance()
 
     # What leaves with a ready
 
@@ -148,17 +178,25 @@ class Leader(RoleState):
         self._heartbeat_due = False
         self.round += 1
         self.reads.begin_round(self.round)
+        self.lease.round_sent(self.round, raft.now_us)
+        if self._engaged:
+            self.reconfiguration.round_sent(self.round)
         for progress in self.followers:
             commit_index = min(raft.commit_index, progress.match_index)
             raft.outbox.messages.append(
                 Heartbeat(raft.shard, raft.term, raft.replica, progress.replica, commit_index, self.round)
             )
+        if raft.is_sole_voter:
+            self._count_rounds()  # Its own acknowledgement is all there will be.
 
     def _send_append(self, progress: Progress, batches: _Batches) -> None:
         raft, log = self.raft, self.raft.log
         prev_log_index = progress.next_index - 1
         prev_log_term = log.term_at(prev_log_index)
         if prev_log_term is None:
+            if self.reconfiguration.has_departed(progress.replica):
+                self.reconfiguration.dismiss([progress.replica])  # It needs no snapshot to learn that it left.
+                return
             progress.become_copy()
             raft.outbox.copies_wanted.append(progress.replica)
             return
@@ -209,6 +247,8 @@ class Leader(RoleState):
             progress.resume_from_log(raft.log.first_index)
             self.count_replicas()
         raft.has_ready = True
+        if self._engaged:
+            self._advance(progress)
 
     def _back_off(self, progress: Progress, message: AppendEntriesReply) -> None:
         """The logs agree at the latest where neither term is above the other's: skip the rest at once."""
@@ -227,16 +267,25 @@ class Leader(RoleState):
         progress.active_us = raft.now_us
         if message.round > progress.round:
             progress.round = message.round
-            if self.reads.unacknowledged:
-                self._answer_reads()
+            if self.reads.unacknowledged or raft.lease_us:
+                self._count_rounds()
+            if self._engaged:
+                self._advance(progress)
         if progress.heartbeat_answered(raft.log.last_index, raft.heartbeat_us, raft.now_us):
             raft.has_ready = True
 
-    def _answer_reads(self) -> None:
+    def _advance(self, progress: Progress) -> None:
+        """``progress`` answered while something is under way that may rest on it."""
+        self.handover.advance()
+        self.reconfiguration.acknowledged(progress)
+
+    def _count_rounds(self) -> None:
+        """A quorum acknowledged this round and every earlier one: their reads are answered, and the lease begins."""
         raft = self.raft
         rounds = {progress.replica: progress.round for progress in self.followers}
         rounds[raft.replica] = self.round
         number = quorum_index(raft.membership.voters, raft.membership.voters_outgoing, rounds)
+        self.lease.acknowledged(number)
         answered = self.reads.acknowledged(number)
         if answered:
             raft.outbox.read_states += answered
@@ -255,12 +304,38 @@ class Leader(RoleState):
             self._heartbeat_due = True
             raft.has_ready = True
             raft.deadline_us = raft.now_us + raft.heartbeat_us
+            self.handover.on_deadline()
+            if self._engaged:
+                self.reconfiguration.on_deadline()
 
     def _quorum_heard_us(self) -> int:
         raft = self.raft
         heard = {progress.replica: progress.active_us for progress in self.followers}
         heard[raft.replica] = raft.now_us
         return quorum_index(raft.membership.voters, raft.membership.voters_outgoing, heard)
+
+    # The configuration
+
+    def membership_changed(self) -> None:
+        """Another configuration is in effect: whom to send to, and what a majority is (section 6)."""
+        self.reconfiguration.follow()
+        self.lease.renew()
+        self.update_engagement()
+        self._count_rounds()
+        self.count_replicas()
+
+    def asked_for_vote(self, replica: ReplicaId) -> None:
+        """A replica that left and does not know it is told so."""
+        self.reconfiguration.recall(replica)
+
+    def retire(self) -> None:
+        """The configuration without this leader is committed (thesis 4.2.2): say so, let another take over, and go."""
+        raft = self.raft
+        self.send()
+        successor = self.handover.best_for_retirement()
+        if successor != NO_REPLICA:
+            self.handover.tell(successor)
+        raft.become_follower(raft.term, NO_REPLICA, "it left the configuration")
 
     def step_down(self) -> None:
         """The office ends, and with it every read that was not answered."""

@@ -216,8 +216,8 @@ def _listed(replicas: Iterable[ReplicaId]) -> str:
 def encode_membership(membership: Membership) -> bytes:
     """The bytes of a configuration; equal configurations have equal bytes. Little-endian::
 
-        format u8 | pad u8 | members u16 | voters u16 | voters_outgoing u16 | staging u16 | leaving u16
-        | (replica u32, host u32) of each member | replica u32 of each of the others, in that order
+    format u8 | pad u8 | members u16 | voters u16 | voters_outgoing u16 | staging u16 | leaving u16
+    | (replica u32, host u32) of each member | replica u32 of each of the others, in that order
     """
     lists = (membership.voters, membership.voters_outgoing, membership.staging, membership.leaving)
     numbers = [replica for replicas in lists for replica in replicas]

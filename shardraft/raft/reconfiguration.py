@@ -160,9 +160,7 @@ class Reconfiguration:
         raft = self._leader.raft
         catch_up = self._catch_ups.get(progress.replica)
         if catch_up is not None:
-            catch_up.acknowledged(
-                progress.match_index, raft.log.last_index, raft.now_us, raft.election_timeout_us
-            )
+            catch_up.acknowledged(progress.match_index, raft.log.last_index, raft.now_us, raft.election_timeout_us)
         if 0 < self._departed.get(progress.replica, 0) <= progress.round:
             self.dismiss([progress.replica])
         self.advance()
@@ -177,6 +175,8 @@ class Reconfiguration:
     def advance(self) -> None:
         """Take the next step, if there is one and it is safe."""
         leader, raft = self._leader, self._leader.raft
+        if raft.leading is not leader:
+            return  # The last step was its own retirement.
         if not leader.committed_own_term or raft.membership_index > raft.commit_index:
             return
         if leader.handover.target != NO_REPLICA:

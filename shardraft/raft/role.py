@@ -46,6 +46,9 @@ class RoleState:
     def membership_changed(self) -> None:
         """Another configuration is in effect."""
 
+    def asked_for_vote(self, replica: ReplicaId) -> None:
+        """``replica`` asks whether it would win an election."""
+
     def goes_first(self, message: RequestPreVote) -> bool:
         """Whether this replica asks the same question and is to be answered first."""
         return False
@@ -66,6 +69,7 @@ class RoleState:
         granted = granted and not self.hears_leader() and not self.goes_first(message) and not raft.has_promised
         if granted:
             self.granted_pre_vote()
+        self.asked_for_vote(message.from_replica)
         term = message.term if granted else raft.term
         raft.send(RequestPreVoteReply(raft.shard, term, raft.replica, message.from_replica, granted))
 
@@ -102,11 +106,13 @@ class RoleState:
         )
 
     def answer_stale_heartbeat(self, message: Heartbeat) -> None:
-        """A round of a deposed leader: the higher term in the answer ends its office and counts for nothing."""
+        """A round of a deposed leader: the higher term in the answer ends its office.
+
+        It acknowledges no round: its sender may lead that term by the time the answer arrives, and have
+        sent a round of the same number since.
+        """
         raft = self.raft
-        raft.send_promising_term(
-            HeartbeatReply(raft.shard, raft.term, raft.replica, message.from_replica, message.round)
-        )
+        raft.send_promising_term(HeartbeatReply(raft.shard, raft.term, raft.replica, message.from_replica, 0))
 
     def ignore(self, message: RaftMessage) -> None:
         """An answer that comes too late to matter in this role."""

@@ -6,7 +6,7 @@ to that. ``STALE`` says what becomes of a message of an earlier term, whatever t
 
 ``forbid`` marks the cells that Raft's rules exclude, since they would mean two leaders in one
 term; such a message is refused and noted, and nothing changes. ``ignore`` marks answers that come
-too late to matter: they were asked for in a former role.
+too late to matter: they were asked for in a former role, maybe in an earlier term.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ HANDLERS: Final[dict[Role, dict[type[Any], Handler]]] = {
         RequestVote: Candidate.answer_vote,
         RequestVoteReply: Candidate.count_vote,
         AppendEntries: Candidate.append_entries,
-        AppendEntriesReply: Candidate.forbid,
+        AppendEntriesReply: Candidate.ignore,
         Heartbeat: Candidate.heartbeat,
-        HeartbeatReply: Candidate.forbid,
+        HeartbeatReply: Candidate.ignore,
         TimeoutNow: Candidate.timeout_now,
     },
     Role.LEADER: {

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Final
 
 import trio
 
@@ -17,6 +18,8 @@ from shardraft.errors import StorageError
 from shardraft.host.ports import Store
 from shardraft.host.turn import LogBatch
 
+STOP_SECONDS_MAX: Final = 10.0
+"""A thread that still works after this long hangs in a write that its disk does not finish."""
 Job = Callable[[], Callable[[], None]]
 """Runs on the thread; what it returns runs on the loop."""
 
@@ -39,10 +42,11 @@ class DiskThread:
         """Run ``job`` after everything that was submitted before."""
         self._queue.put(job)
 
-    async def stop(self) -> None:
-        """Let what was submitted finish, then end the thread."""
+    async def stop(self) -> bool:
+        """Let what was submitted finish, then end the thread; False when it still works after ``STOP_SECONDS_MAX``."""
         self._queue.put(None)
-        await trio.to_thread.run_sync(self._thread.join)
+        await trio.to_thread.run_sync(self._thread.join, STOP_SECONDS_MAX)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

@@ -45,20 +45,33 @@ class Driver:
         self._log = LogThread(store, self._log_committed, on_failure)
         self._state = DiskThread("shardraft-state", on_failure)
         self._copies = DiskThread("shardraft-copies", on_failure)
-        self._stopping = False
         self.turns = 0
 
-    async def run(self) -> None:
-        """Take events, step, begin a turn, carry it out; until a requested stop has flushed everything."""
-        host, inbox, events_max = self._host, self._inbox, self._limits.turn_events_max
-        while not (self._stopping and host.flushing.idle):
-            for event in await inbox.take(events_max, self._deadline_seconds()):
-                if type(event) is LogCommitted:
-                    for number in event.numbers:
-                        self._network.send(host.finish_turn(number, now_us()).messages)
-                else:
-                    host.step(event)  # type: ignore[arg-type]  # LogCommitted is the only other type.
-            self._carry_out(host.begin_turn(now_us()))
+    async def run(self, until: Callable[[], bool]) -> None:
+        """Take events, step, begin a turn, carry it out, until ``until()`` is true after a turn.
+
+        ``Inbox.wake`` makes it look again. It may be cancelled between two turns, and run again.
+        """
+        while not until():
+            await self._take_turn()
+
+    async def flush(self) -> None:
+        """Go on taking turns until everything that was applied is flushed."""
+        flushing = self._host.flushing
+        while not flushing.idle:
+            flushing.want()
+            self._carry_out(self._host.begin_turn(now_us()))
+            await self._take_turn()
+
+    async def _take_turn(self) -> None:
+        host = self._host
+        for event in await self._inbox.take(self._limits.turn_events_max, self._deadline_seconds()):
+            if type(event) is LogCommitted:
+                for number in event.numbers:
+                    self._network.send(host.finish_turn(number, now_us()).messages)
+            else:
+                host.step(event)  # type: ignore[arg-type]  # LogCommitted is the only other type.
+        self._carry_out(host.begin_turn(now_us()))
 
     def _deadline_seconds(self) -> float:
         """The host's next deadline on trio's clock."""
@@ -154,18 +167,14 @@ class Driver:
 
         self._state.submit(job)
 
-    def request_stop(self) -> None:
-        """Let ``run`` end once applied state is flushed; the caller bounds how long it waits for that."""
-        self._stopping = True
-        self._host.flushing.want()
-        self._inbox.wake()
+    async def close(self) -> bool:
+        """Let the disk threads finish what they were given, and end them; False when one hangs.
 
-    async def close(self) -> None:
-        """Let the disk threads finish what they were given, and end them. The store is closed after this."""
+        The store may be closed only after True: a thread that hangs is inside it.
+        """
         with trio.CancelScope(shield=True):
-            await self._log.stop()
-            await self._state.stop()
-            await self._copies.stop()
+            ended = [await thread.stop() for thread in (self._log, self._state, self._copies)]
+        return all(ended)
 
 
 def _nothing() -> None:

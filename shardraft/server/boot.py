@@ -9,7 +9,8 @@ from shardraft.errors import StorageError
 from shardraft.host.ports import Recovered
 from shardraft.server.options import ServerOptions
 from shardraft.shards.shard_map import HostPlace, ShardMap
-from shardraft.storage.identity import create_data_directory, has_identity
+from shardraft.storage.directory import DataDirectory
+from shardraft.storage.identity import create_data_directory, has_identity, read_identity_file
 from shardraft.storage.store import LmdbStore, open_store
 
 
@@ -35,9 +36,10 @@ def open_voter_store(options: ServerOptions) -> tuple[LmdbStore, Recovered]:
     Raises ``StorageError`` with what to do when the directory is blank under a known id, foreign or damaged.
     """
     cluster_id = cluster_id_of(options)
-    if _is_blank(options.data_dir):
+    if is_first_start(options.data_dir):
         create_data_directory(options.data_dir, cluster_id, options.host)
-    store = open_store(options.data_dir, cluster_id=cluster_id, host=options.host)
+    _check_same_cluster(options.data_dir, cluster_id)
+    store = open_store(options.data_dir, cluster_id=cluster_id, host=options.host, limits=options.config.limits)
     recovered = store.recover()
     if recovered.shard_map is None or recovered.shard_map.hosts != shard_map_of(options, cluster_id).hosts:
         # The first start, or a host that listens elsewhere than before: the shards stay as they are.
@@ -46,25 +48,24 @@ def open_voter_store(options: ServerOptions) -> tuple[LmdbStore, Recovered]:
     return store, recovered
 
 
+def _check_same_cluster(data_dir: Path, cluster_id: bytes) -> None:
+    """Say more than the store could, which knows nothing of the options that the id comes from."""
+    identity = read_identity_file(DataDirectory(data_dir).identity)
+    if identity is not None and identity.cluster_id != cluster_id:
+        raise StorageError(
+            f"{data_dir} belongs to another cluster than these options describe: it was made with other --peer ids, "
+            "--shards, --partitioning or --cluster; give those again (addresses may change), or another --data-dir"
+        )
+
+
 def open_learner_store(options: ServerOptions, cluster_id: bytes | None) -> tuple[LmdbStore, Recovered]:
     """Open the data directory of a learner, or make it for the cluster that its parent named (None: it exists)."""
     if cluster_id is not None:
         create_data_directory(options.data_dir, cluster_id, options.host)
-    store = open_store(options.data_dir, cluster_id=cluster_id, host=options.host)
+    store = open_store(options.data_dir, cluster_id=cluster_id, host=options.host, limits=options.config.limits)
     return store, store.recover()
 
 
 def is_first_start(data_dir: Path) -> bool:
-    """Whether the directory was never used: then a learner must hear from its parent which cluster it joins."""
-    return _is_blank(data_dir)
-
-
-def _is_blank(data_dir: Path) -> bool:
-    if has_identity(data_dir):
-        return False
-    if data_dir.exists() and any(data_dir.iterdir()):
-        raise StorageError(
-            f"{data_dir} is not empty and has no identity file: it is not a data directory of shardraft, or it lost "
-            "its identity. Give another --data-dir, or restore the directory from where it came."
-        )
-    return True
+    """Whether the directory was never used: then it is made, and a learner hears first which cluster it joins."""
+    return not has_identity(data_dir)

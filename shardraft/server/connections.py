@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from shardraft.errors import ErrorCode, ProtocolError
+from shardraft.errors import ErrorCode, ProtocolError, ShardraftError, Unavailable
 from shardraft.host.events import (
     ConnectionClosed,
     LinkFrameReceived,
@@ -30,7 +30,8 @@ from shardraft.wire.peer import decode_link_frame, decode_peer_frame
 class Connections:
     """Inbound connections of one process. ``admit`` and ``serve`` are what a ``Listener`` asks for.
 
-    ``peers`` are the voter hosts of the cluster; nobody else may speak as one.
+    ``peers`` are the voter hosts of the cluster; nobody else may speak as one. While ``stopping`` is set,
+    requests are refused as Unavailable, certainly not applied, so that a router takes them elsewhere.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Connections:
         self._book = book
         self._inbox = inbox
         self._network = network
+        self.stopping = False
         self._numbers = 0
         self._peer_links: dict[HostId, int] = {}
 
@@ -114,10 +116,19 @@ class Connections:
             time_us = now_us()
             for frame in frames:
                 try:
-                    inbox.put(RequestReceived(time_us, number, decode_request(frame)))
+                    request = decode_request(frame)
                 except UnknownRequest as unknown:
-                    connection.send(encode_reply(ErrorReply(unknown.request_id, refusal_of(unknown))))
+                    self._refuse(connection, unknown.request_id, refusal_of(unknown))
+                    continue
+                if self.stopping:
+                    self._refuse(connection, request.request_id, Unavailable("this host is stopping"))
+                else:
+                    inbox.put(RequestReceived(time_us, number, request))
             await inbox.room()
+
+    def _refuse(self, connection: Connection, request_id: int, error: ShardraftError) -> None:
+        if not connection.send(encode_reply(ErrorReply(request_id, error))):
+            connection.close()  # It does not read its replies.
 
     async def _serve_child(self, connection: Connection, number: int) -> None:
         while frames := await connection.receive_frames():

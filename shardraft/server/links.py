@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+import attrs
+
 from shardraft.config import HostConfig
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.host.events import ConnectionClosed, LinkFrameReceived, ParentConnected
@@ -12,12 +14,33 @@ from shardraft.runtime.clock import now_us
 from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
 from shardraft.server.connections import Connections
+from shardraft.server.telemetry import Telemetry
 from shardraft.transport.connection import Connection
-from shardraft.transport.dialer import Dialer
+from shardraft.transport.dialer import Caller, Dialer
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, Record, TransportNote
 from shardraft.types import Endpoint, HostId
 from shardraft.wire.hello import Hello, HelloReply
 from shardraft.wire.peer import decode_link_frame
+
+
+@attrs.frozen(slots=True)
+class Surroundings:
+    """What a link needs of the process that it belongs to. ``greeting`` makes the hello of each attempt."""
+
+    connections: Connections
+    inbox: Inbox
+    network: Network
+    greeting: Callable[[], Hello]
+    config: HostConfig
+    random: Random
+    telemetry: Telemetry
+
+    def dialer(self, endpoint: Endpoint, caller: Caller, greeting: Callable[[], Hello], record: Record) -> Dialer:
+        """What keeps the link connected."""
+        config = self.config
+        return Dialer(
+            endpoint, greeting, caller, random=self.random, limits=config.limits, timing=config.transport, record=record
+        )
 
 
 class PeerLink:
@@ -27,30 +50,14 @@ class PeerLink:
     """
 
     def __init__(
-        self,
-        host: HostId,
-        endpoint: Endpoint,
-        connections: Connections,
-        greeting: Callable[[], Hello],
-        config: HostConfig,
-        random: Random,
-        record: Record,
-        on_stale: Callable[[str], None],
+        self, host: HostId, endpoint: Endpoint, surroundings: Surroundings, on_stale: Callable[[str], None]
     ) -> None:
         self._host = host
-        self._connections = connections
-        self._record = record
+        self._surroundings = surroundings
         self._on_stale = on_stale
+        self._answered = False
         self._judged = False
-        self._dialer = Dialer(
-            endpoint,
-            greeting,
-            self,
-            random=random,
-            limits=config.limits,
-            timing=config.transport,
-            record=self._note,
-        )
+        self._dialer = surroundings.dialer(endpoint, self, self._greeting, self._note)
         self.run = self._dialer.run
 
     def send(self, data: bytes) -> bool:
@@ -58,72 +65,71 @@ class PeerLink:
         return self._judged and self._dialer.send(data)
 
     def connected(self, connection: Connection, reply: HelloReply) -> None:
+        self._answered = True
         try:
-            self._connections.judge(reply, self._host)
+            self._surroundings.connections.judge(reply, self._host)
         except ProtocolError as error:
             connection.fail(error)
-        else:
-            self._judged = True
+            return
+        self._judged = True
+        self._surroundings.telemetry.say("peer-connected", peer=self._host, remote=connection.remote)
 
     async def received(self, frames: list[bytes]) -> None:
         raise ProtocolError(ErrorCode.INVALID_ARGUMENT, "a voter host answers on its own connection")
 
     def disconnected(self) -> None:
-        self._judged = False
+        if self._judged:
+            self._judged = False
+            self._surroundings.telemetry.say("peer-disconnected", peer=self._host)
+
+    def _greeting(self) -> Hello:
+        self._answered = False
+        return self._surroundings.greeting()
 
     def _note(self, note: TransportNote) -> None:
-        self._record(note)
-        # A peer that refuses this host for a stale disk says so in the answer to the hello; the same code about
-        # the peer's own disk comes from ``judge``, after the hello, and is no reason to stop.
-        if isinstance(note, ConnectionRefused) and note.code is ErrorCode.STALE_DISK and "refused the hello" in note.text:
+        self._surroundings.telemetry.record_transport(note)
+        # The same code after the hello was answered comes from ``judge``, is about the peer's disk, and is no
+        # reason to stop.
+        if isinstance(note, ConnectionRefused) and note.code is ErrorCode.STALE_DISK and not self._answered:
             self._on_stale(note.text)
 
 
 class ParentLink:
     """A learner's link to its parent, both ways; the next of ``parents`` is tried when one is gone or refuses."""
 
-    def __init__(
-        self,
-        parents: tuple[Endpoint, ...],
-        connections: Connections,
-        inbox: Inbox,
-        network: Network,
-        greeting: Callable[[], Hello],
-        config: HostConfig,
-        random: Random,
-        record: Record,
-    ) -> None:
+    def __init__(self, parents: tuple[Endpoint, ...], surroundings: Surroundings) -> None:
         self._parents = parents
         self._place = 0
-        self._connections = connections
-        self._inbox = inbox
-        self._network = network
-        self._record = record
+        self._surroundings = surroundings
         self._number = 0
-        self._dialer = Dialer(
-            parents[0], greeting, self, random=random, limits=config.limits, timing=config.transport, record=self._note
-        )
+        self._dialer = surroundings.dialer(parents[0], self, surroundings.greeting, self._note)
         self.run = self._dialer.run
 
     def connected(self, connection: Connection, reply: HelloReply) -> None:
-        self._number = self._connections.next_number()
-        self._network.connections[self._number] = connection
-        self._inbox.put(ParentConnected(now_us(), self._number))
+        around = self._surroundings
+        self._number = around.connections.next_number()
+        around.network.connections[self._number] = connection
+        around.inbox.put(ParentConnected(now_us(), self._number))
+        around.telemetry.say("parent-connected", parent=reply.host, remote=connection.remote, tier=reply.tier)
 
     async def received(self, frames: list[bytes]) -> None:
+        inbox = self._surroundings.inbox
         time_us = now_us()
         for frame in frames:
-            self._inbox.put(LinkFrameReceived(time_us, self._number, decode_link_frame(frame)))
-        await self._inbox.room()
+            inbox.put(LinkFrameReceived(time_us, self._number, decode_link_frame(frame)))
+        await inbox.room()
 
     def disconnected(self) -> None:
-        del self._network.connections[self._number]
-        self._inbox.put(ConnectionClosed(now_us(), self._number))
+        around = self._surroundings
+        del around.network.connections[self._number]
+        around.inbox.put(ConnectionClosed(now_us(), self._number))
+        around.telemetry.say("parent-disconnected", remote=str(self._dialer.endpoint))
         self._try_next()
 
     def _note(self, note: TransportNote) -> None:
-        self._record(note)
-        if isinstance(note, ConnectFailed | ConnectionRefused):
+        self._surroundings.telemetry.record_transport(note)
+        # Of a connection that came to be, ``disconnected`` was told first and has chosen the next already.
+        if isinstance(note, ConnectFailed | ConnectionRefused) and note.remote == str(self._dialer.endpoint):
             self._try_next()
 
     def _try_next(self) -> None:

@@ -49,8 +49,8 @@ class PeerBook:
             starts = {int(host): Start(int(of[0]), int(of[1])) for host, of in content["starts"].items()}
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise StorageError(
-                f"{self._path} is damaged ({error}): restore it from a backup of this directory, or delete it if you are "
-                "sure that no other host of the cluster lost its disk since"
+                f"{self._path} is damaged ({error}): restore it from a backup of this directory, or delete it if you "
+                "are sure that no other host of the cluster lost its disk since"
             ) from error
         if version != _FORMAT_VERSION:
             raise StorageError(
@@ -59,17 +59,26 @@ class PeerBook:
         return starts
 
     def meet(self, host: HostId, start: Start) -> None:
-        """Judge a host by the start it shows and remember it; raises ``ProtocolError`` (STALE_DISK)."""
+        """Judge a host by the start it shows and remember it.
+
+        Raises ``ProtocolError`` (STALE_DISK), and ``StorageError`` when it cannot be remembered.
+        """
         known = self._starts.get(host)
         if known == start:
             return
         if known is not None and start.incarnation <= known.incarnation:
             raise ProtocolError(
                 ErrorCode.STALE_DISK,
-                f"host {host} shows start {start.incarnation} of its disk and was met in start {known.incarnation}: the disk was "
-                "wiped or is an old copy, and votes it gave may be forgotten; bring back its newest data directory, or "
-                "put a host under a new id in its place",
+                f"host {host} shows start {start.incarnation} of its disk and was met in start {known.incarnation}: "
+                "the disk was wiped or is an old copy, and votes it gave may be forgotten; bring back its newest data "
+                "directory, or put a host under a new id in its place",
             )
         self._starts[host] = start
+        self._write()
+
+    def _write(self) -> None:
         starts = {str(other): [of.incarnation, of.boot_nonce] for other, of in sorted(self._starts.items())}
-        replace_file(self._path, json.dumps({"format": _FORMAT_VERSION, "starts": starts}).encode())
+        try:
+            replace_file(self._path, json.dumps({"format": _FORMAT_VERSION, "starts": starts}).encode())
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written ({error.strerror}): check the disk") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from enum import Enum
 from typing import Final
 
@@ -17,22 +18,26 @@ from shardraft.transport.notes import ConnectFailed, HandlerFailed, TransportNot
 _LEVELS: Final = {Campaigned: logging.DEBUG, Refused: logging.WARNING}
 """Everything else that a host says is worth a line at the usual level."""
 
-_REFUSED_LINES_MAX: Final = 100
-"""Lines about refused messages in one process; a hostile peer must not fill the disk. The count goes on."""
+PROVOKED_LINES_MAX: Final = 20
+PROVOKED_WINDOW_SECONDS: Final = 10.0
+"""What others provoke gets at most so many lines of one event within so long: nobody outside may fill the disk.
+The next line of that event says how many were left out (``suppressed``)."""
 
 
 class _TextFormatter(logging.Formatter):
+    """``TIME level event name=value ...``; a value that is not one plain word is quoted as in JSON."""
+
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
-        told = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
-        line = f"{self.formatTime(record)} {record.levelname.lower():7} {record.getMessage()} {told}".rstrip()
+        told = " ".join(f"{name}={_quoted(_plain(value))}" for name, value in fields.items())
+        line = f"{_time_of(record)} {record.levelname.lower():7} {record.getMessage()} {told}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
+            "time": _time_of(record),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
@@ -40,6 +45,11 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03}Z"
 
 
 def _plain(value: object) -> object:
@@ -50,11 +60,37 @@ def _plain(value: object) -> object:
     return value if isinstance(value, int | float | str | bool) or value is None else str(value)
 
 
+def _quoted(value: object) -> object:
+    if isinstance(value, str) and (not value or not value.isprintable() or set(value) & set(' "=')):
+        return json.dumps(value)
+    return value
+
+
 def log_to_stderr(level: str, log_format: str) -> None:
     """Set up logging for this process; ``log_format`` is "text" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Provoked:
+    """Counts the lines of one event in the present window."""
+
+    __slots__ = ("began", "lines", "suppressed")
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self.lines = 0
+        self.suppressed = 0
+
+    def may_speak(self, now: float) -> bool:
+        if now - self.began >= PROVOKED_WINDOW_SECONDS:
+            self.began, self.lines = now, 0
+        if self.lines >= PROVOKED_LINES_MAX:
+            self.suppressed += 1
+            return False
+        self.lines += 1
+        return True
 
 
 class Telemetry:
@@ -63,7 +99,7 @@ class Telemetry:
     def __init__(self, host: int) -> None:
         self._logger = logging.getLogger("shardraft")
         self._host = host
-        self.refused_count = 0
+        self._provoked: dict[str, _Provoked] = {}
 
     def say(self, event: str, level: int = logging.INFO, **fields: object) -> None:
         """One line: what happened and its fields."""
@@ -72,32 +108,48 @@ class Telemetry:
     def warn(self, event: str, **fields: object) -> None:
         self.say(event, logging.WARNING, **fields)
 
+    def fail(self, error: BaseException) -> None:
+        """Say in one line why the process ends."""
+        self.say("failed", logging.ERROR, reason=str(error))
+
     def record_transport(self, note: TransportNote) -> None:
         """Write down what happened to a connection; a line of an attempt only when it is the first or a round one."""
-        fields = {field.name: getattr(note, field.name) for field in attrs.fields(type(note))}
+        event = _event_name(type(note).__name__)
         if isinstance(note, HandlerFailed):
-            self._logger.error(_event_name("HandlerFailed"), exc_info=note.error, extra={"fields": {"host": self._host}})
+            if self._may_speak(event):
+                fields = {"fields": {"host": self._host, "remote": note.remote}}
+                self._logger.error(event, exc_info=note.error, extra=fields)
         elif isinstance(note, ConnectFailed) and note.attempt & (note.attempt - 1):
-            self.say(_event_name("ConnectFailed"), logging.DEBUG, **fields)
+            self.say(event, logging.DEBUG, **_fields_of(note))
         else:
-            self.say(_event_name(type(note).__name__), logging.WARNING, **fields)
+            self._warn_provoked(event, _fields_of(note))
 
     def record(self, notes: tuple[HostNote, ...]) -> None:
         """Write down what the host said in one turn."""
         for note in notes:
+            event = _event_name(type(note).__name__)
             if isinstance(note, Refused):
-                self.refused_count += 1
-                if self.refused_count > _REFUSED_LINES_MAX:
-                    continue
+                self._warn_provoked(event, _fields_of(note))
+                continue
             level = _LEVELS.get(type(note), logging.INFO)
             if self._logger.isEnabledFor(level):
-                fields = {field.name: getattr(note, field.name) for field in attrs.fields(type(note))}
-                self.say(_event_name(type(note).__name__), level, **_renamed(fields))
+                self.say(event, level, **_fields_of(note))
+
+    def _warn_provoked(self, event: str, fields: dict[str, object]) -> None:
+        if self._may_speak(event):
+            provoked = self._provoked[event]
+            if provoked.suppressed:
+                fields["suppressed"], provoked.suppressed = provoked.suppressed, 0
+            self.warn(event, **fields)
+
+    def _may_speak(self, event: str) -> bool:
+        return self._provoked.setdefault(event, _Provoked()).may_speak(time.monotonic())
 
 
-def _renamed(fields: dict[str, object]) -> dict[str, object]:
+def _fields_of(note: HostNote | TransportNote) -> dict[str, object]:
     """A note's ``host`` is somebody else's: the line's own ``host`` is who speaks."""
-    return {"about" if name == "host" else name: value for name, value in fields.items()}
+    names = [field.name for field in attrs.fields(type(note))]
+    return {"about" if name == "host" else name: getattr(note, name) for name in names}
 
 
 def _event_name(class_name: str) -> str:

@@ -103,19 +103,32 @@ class Faults:
     def _depose_leader(self) -> None:
         """A leader is cut off from its peers alone, and they hear at once that their connections closed.
 
-        They elect another while it still believes that it leads, and clients reach both.
+        They elect another while it still believes that it leads, and clients reach both. Sometimes it is
+        heard no more but still hears, late, what they said before.
         """
         leader = self._leader()
         if leader is None:
             return
         host = leader.node
         others = [other for other in self._hosts() if other != host]
-        directions = _both_ways([host], others)
-        if self._random.random() < 0.3:
-            directions = [(host, other) for other in others]  # What they said before still arrives.
+        outward, inward = [(host, other) for other in others], [(other, host) for other in others]
+        if self._random.random() < 0.5:
+            self._depose(host, others, outward + inward)
+            return
+        for direction in inward:
+            quality = LinkQuality(delay_us=self._random.randrange(50_000, 500_000), jitter_us=1_000)
+            self._world.network.special[direction] = quality
+        self._later((100_000, 700_000), lambda: self._depose(host, others, outward))
+
+    def _depose(self, host: Node, others: list[Node], directions: list[tuple[Node, Node]]) -> None:
         for other in others:
             self._world.peers.reset(other, host)
         self._cut(f"depose {host}", directions, (100_000, 2_500_000))
+        self._later((500_000, 2_500_000), lambda: self._good_links(host))
+
+    def _good_links(self, host: Node) -> None:
+        for other in self._hosts():
+            self._good_link(other, host)
 
     def _shorten_reigns(self) -> None:
         """For a while, whoever becomes leader crashes soon after (Figure 8)."""

@@ -48,7 +48,7 @@ def vary_config(random: Random) -> HostConfig:
             append_entries_max=pick((1, 4, 1024)),
             in_flight_messages_max=pick((1, 4, 256)),
             log_cache_bytes_max=pick((1_000, 100_000, 8 << 20)),
-            uncommitted_bytes_max=pick((20_000, 64 << 20)),
+            uncommitted_bytes_max=pick((2_000, 64 << 20)),
         ),
         limits=Limits(
             turns_in_flight_max=pick((1, 2, 4)),
@@ -82,11 +82,12 @@ def vary_router(random: Random, config: HostConfig) -> RouterLimits:
 
 def vary_workload(random: Random) -> WorkloadOptions:
     """Few clients or many, hot keys or cold ones, callers in a hurry or not."""
-    clients = random.choice((2, 4, 6))
+    clients, tasks = random.choice((2, 4, 6)), random.choice((1, 2, 5))
     return WorkloadOptions(
         clients=clients,
-        think_ms=40 * clients,
+        tasks=tasks,
+        think_ms=20 * clients * tasks,
         hot=random.choice((0.3, 0.9)),
         hurry=random.choice((0.05, 0.5)),
-        hurry_ms=random.choice((50, 600)),
+        hurry_ms=random.choice((50, 600, 2_500)),
     )

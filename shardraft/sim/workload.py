@@ -8,7 +8,6 @@ linearizability checker at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import Final, Protocol
 
@@ -22,11 +21,12 @@ from shardraft.sim.clock import Agenda
 from shardraft.sim.history import Operation, OperationKind
 from shardraft_router.core.calls import AtomicCall, Call, ReadCall, WriteCall, WriteGroup
 
-HOT_KEYS: Final = tuple(b"hot-%d" % number for number in range(4))
+HOT_KEYS: Final = tuple(b"hot-%d" % number for number in range(3))
 COLD_KEYS: Final = tuple(b"cold-%d" % number for number in range(80))
 TAGGED_KEYS: Final = tuple(b"{tag}%d" % number for number in range(4))
 """One slot, hence one shard: what an all-or-nothing batch needs."""
 
+_READS: Final = (0.1, 0.35, 0.8)
 _VALUE_BYTES: Final = (8, 8, 8, 60, 400)
 
 
@@ -34,14 +34,14 @@ _VALUE_BYTES: Final = (8, 8, 8, 60, 400)
 class WorkloadOptions:
     """What the clients are like.
 
-    ``think_ms``: a task's longest wait between two operations. ``hot``: the part of all operations
-    that goes to the few hot keys. ``hurry``: the part whose deadline is at most ``hurry_ms`` away.
+    ``think_ms``: a task's longest wait between two operations. ``stale``: the part of all
+    reads that any replica may answer. ``hot``: the part of all operations that goes to the few hot keys. ``hurry``: the part whose deadline is at most ``hurry_ms`` away.
     """
 
     clients: int = 4
     tasks: int = 2
     think_ms: int = 240
-    stale_reads: bool = True
+    stale: float = 0.25
     hot: float = 0.5
     hurry: float = 0.1
     hurry_ms: int = 400
@@ -94,12 +94,11 @@ class Started:
 
 
 class Task:
-    """One of a client's concurrent tasks: an operation, a pause, the next."""
+    """One of a client's concurrent tasks: an operation, a pause, the next; ``reads`` of them are reads."""
 
-    def __init__(self, workload: Workload, client: SimClient, number: int) -> None:
+    def __init__(self, workload: Workload, client: SimClient, reads: float) -> None:
         self.client = client
-        self.number = number
-        self.started: Started | None = None
+        self.reads = reads
         self._workload = workload
 
     def go_on(self) -> None:
@@ -122,28 +121,27 @@ class Workload:
         self._seen: dict[bytes, int] = {}
         """The revision of each key that any client saw last: what a compare-and-set expects."""
         self._under_way: dict[Started, None] = {}
-        self._kinds: tuple[tuple[float, Callable[[Task], Started]], ...] = (
-            (0.30, self._begin_put),
-            (0.55, self._begin_get),
-            (0.65, self._begin_stale_read if options.stale_reads else self._begin_get),
-            (0.75, self._begin_delete),
-            (0.89, self._begin_conditional_put),
-            (0.95, self._begin_put_many),
-            (1.01, self._begin_atomic),
+        self._writes = (
+            *[self._begin_put] * 8,
+            *[self._begin_delete] * 2,
+            *[self._begin_conditional_put] * 4,
+            self._begin_put_many,
+            self._begin_atomic,
         )
 
     def start(self, client: SimClient) -> None:
-        """Let a client's tasks begin."""
-        for number in range(self._options.tasks):
-            self._agenda.after(self._random.randrange(1000, 100_000), Task(self, client, number).go_on)
+        """Let a client's tasks begin. Some clients read most of the time, some hardly ever."""
+        reads = self._random.choice(_READS)
+        for _ in range(self._options.tasks):
+            self._agenda.after(self._random.randrange(1000, 100_000), Task(self, client, reads).go_on)
 
     def begin(self, task: Task) -> None:
         """The next operation of ``task``."""
         if not self.running:
             return
-        draw = self._random.random()
-        start = next(start for limit, start in self._kinds if draw < limit)
-        started = start(task)
+        started = (
+            self._random.choice(self._writes)(task) if self._random.random() >= task.reads else self._begin_get(task)
+        )
         assert started.call is not None
         started.call.waiter = started
         self._under_way[started] = None
@@ -185,12 +183,8 @@ class Workload:
         return started
 
     def _begin_get(self, task: Task) -> Started:
-        return self._read(task, Consistency.LINEARIZABLE)
-
-    def _begin_stale_read(self, task: Task) -> Started:
-        return self._read(task, Consistency.STALE)
-
-    def _read(self, task: Task, consistency: Consistency) -> Started:
+        is_stale = self._random.random() < self._options.stale
+        consistency = Consistency.STALE if is_stale else Consistency.LINEARIZABLE
         key = self._key()
         started = self._started(task, (Operation(key, OperationKind.GET, self.history.next_position(), None),))
         started.call = task.client.core.read(key, consistency, self._deadline_us(task))
@@ -203,8 +197,7 @@ class Workload:
         return Operation(key, OperationKind.DELETE, called, None, None, condition)
 
     def _started(self, task: Task, operations: tuple[Operation, ...]) -> Started:
-        task.started = Started(operations, task)
-        return task.started
+        return Started(operations, task)
 
     def _key(self) -> bytes:
         draw = self._random.random()

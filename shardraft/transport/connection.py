@@ -161,10 +161,12 @@ class Connection:
         self._body_scope.cancel()
         self._wakeup.unpark_all()
 
-    def fail(self, fault: ProtocolError) -> None:
-        """Close because of ``fault``, which ``run`` then raises."""
+    def fail(self, fault: ProtocolError, last_words: bytes = b"") -> None:
+        """Close because of ``fault``, which ``run`` then raises; ``last_words`` still leave, if there is room."""
         if self._fault is None:
             self._fault = fault
+        if last_words:
+            self.send(last_words)
         self.close()
 
     async def aclose(self) -> None:

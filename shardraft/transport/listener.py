@@ -40,6 +40,7 @@ class Listener:
         self._record = record
         self._accepting = trio.CancelScope()
         self._connections: dict[int, Connection] = {}
+        self._clients: set[Connection] = set()
         self._accepted = 0
         self._refusing = 0
 
@@ -104,12 +105,16 @@ class Listener:
     async def _converse(self, connection: Connection) -> None:
         hello = await self._hello(connection)
         connection.set_frame_bytes_max(self._limits.frame_bytes_max)
+        if hello.role is Role.CLIENT:
+            self._clients.add(connection)
         try:
             await self._handle(connection, hello)
         except ProtocolError as error:
-            if hello.role is Role.CLIENT:
-                connection.send(encode_reply(ErrorReply(0, refusal_of(error))))
+            if connection in self._clients:
+                connection.send(_last_words(error))
             raise
+        finally:
+            self._clients.discard(connection)
 
     async def _hello(self, connection: Connection) -> Hello:
         seconds = self._timing.handshake_timeout_ms / 1000
@@ -148,4 +153,10 @@ class Listener:
                 since = connection.incomplete_since
                 if since is not None and since <= began_before:
                     text = f"a frame was not complete within {seconds:g} s"
-                    connection.fail(ProtocolError(ErrorCode.DEADLINE_EXCEEDED, text))
+                    fault = ProtocolError(ErrorCode.DEADLINE_EXCEEDED, text)
+                    connection.fail(fault, _last_words(fault) if connection in self._clients else b"")
+
+
+def _last_words(fault: ProtocolError) -> bytes:
+    """A client is told why its connection ends; hosts and learners find it in the log of the one that closes."""
+    return encode_reply(ErrorReply(0, refusal_of(fault)))

@@ -19,22 +19,26 @@ from shardraft.config import RaftConfig
 from shardraft.raft.core import Raft
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
 from shardraft.raft.log import RaftLog
+from shardraft.raft.membership import UNKNOWN, MembershipChange, decode_membership
 from shardraft.raft.messages import RaftMessage
-from shardraft.raft.quorum import majority_index
 from shardraft.raft.ready import BecameLeader, HardState, RaftNote, ReadLost, ReadState, Ready, Refused, Role
-from shardraft.types import HostId, Index, Membership, ReplicaId, Term
-from tests.raft.law import NOBODY, SHARD, Copy, CopyDone, Disk, Law, Lost, Message
+from shardraft.types import NO_REPLICA, HostId, Index, Member, Membership, ReplicaId, Term
+from tests.raft.law import NOBODY, SHARD, Copy, CopyDone, Disk, Law, Lost, Message, is_quorum
 
 ONE_SECOND_US = 1_000_000
 
 
 class Node:
-    """One replica, its disk, and the readies whose writes are not finished."""
+    """One replica, its disk, and the readies whose writes are not finished.
 
-    def __init__(self, cluster: Cluster, replica: ReplicaId) -> None:
+    ``drift_ppm``: how far the rate of its clock is off.
+    """
+
+    def __init__(self, cluster: Cluster, replica: ReplicaId, membership: Membership, drift_ppm: int = 0) -> None:
         self.cluster = cluster
         self.replica = replica
-        self.disk = Disk()
+        self.drift_ppm = drift_ppm
+        self.disk = Disk(membership)
         self.disk_paused = False
         self.pending: deque[Ready] = deque()
         self.notes: list[RaftNote] = []
@@ -51,14 +55,41 @@ class Node:
         return Raft(
             shard=SHARD,
             replica=self.replica,
-            membership=cluster.membership,
+            membership=disk.membership,
             log=log,
             hard_state=disk.hard_state,
             config=config,
             random=random.Random(cluster.random.getrandbits(32)),
-            now_us=cluster.now_us,
+            now_us=self.now_us,
             time_us=disk.time_us,
+            preferred=cluster.preferred,
         )
+
+    @property
+    def now_us(self) -> int:
+        """What this replica's own clock shows."""
+        return self.cluster.now_us * (1_000_000 + self.drift_ppm) // 1_000_000
+
+    def memberships(self) -> list[Membership]:
+        """The configuration in effect here, as the law reads it from the log, and the one that was before this turn.
+
+        A commit may have been counted by the one, and have led to the other at once.
+        """
+        log, index = self.raft.log, self.raft.log.last_index
+        found = []
+        while index >= log.first_index and (index, log.term_at(index)) not in self.cluster.law.appended:
+            (entry,) = log.entries(index, index + 1, 0)  # It is not written yet.
+            if entry.kind == EntryKind.MEMBERSHIP:
+                found.append(decode_membership(entry.payload))
+            index -= 1
+        return [*found, self.membership_at(index)]
+
+    @property
+    def membership(self) -> Membership:
+        return self.memberships()[0]
+
+    def membership_at(self, index: Index) -> Membership:
+        return self.cluster.law.membership_at(index, self.raft.log, self.disk.membership)[1]
 
     def restart(self) -> None:
         """Crash, losing every write that is not finished, and start from the disk."""
@@ -75,14 +106,14 @@ class Node:
         if ready.write is not None:
             self.pending.append(ready)
             for entry in ready.write.entries:
-                self.cluster.law.check_entry(entry, self.raft.log.term_at(entry.index - 1) or 0)
+                self.cluster.law.check_entry(entry, self.raft.log, self.disk.membership)
         self.notes += ready.notes
         self.read_states += ready.read_states
         self.reads_lost += ready.reads_lost
         self.copies_wanted += ready.copies_wanted
         for note in ready.notes:
             if isinstance(note, BecameLeader):
-                self.cluster.law.check_leader(note, self.replica)
+                self.cluster.law.check_leader(note, self.replica, self.membership)
             self.cluster.say(self.replica, note)
         for state in ready.read_states:
             self.cluster.say(self.replica, state)
@@ -106,8 +137,8 @@ class Node:
         """Install a snapshot: earlier writes finish first, then the log is reset, then the core is told."""
         while self.pending:
             self.persist()
-        self.disk.reset(copy.index, copy.index_term, copy.time_us)
-        self.raft.restore(copy.index, copy.index_term, self.cluster.membership, copy.time_us)
+        self.disk.reset(copy.index, copy.index_term, copy.time_us, copy.membership)
+        self.raft.restore(copy.index, copy.index_term, copy.membership, copy.time_us)
         self.checked_index = copy.index
 
     def check_commits(self) -> None:
@@ -121,10 +152,10 @@ class Node:
 
     def _check_durable_on_majority(self, index: Index) -> None:
         entry = self.raft.log.entries(index, index + 1, 0)[0]
-        membership = self.cluster.membership
-        held = {node.replica: int(node.holds_durably(entry)) for node in self.cluster.nodes.values()}
-        assert majority_index(membership.voters, held), f"{entry!r} was committed without a durable majority"
-        assert majority_index(membership.voters_outgoing, held), f"{entry!r} lacks the outgoing majority"
+        held = {node.replica for node in self.cluster.nodes.values() if node.holds_durably(entry)}
+        memberships = self.memberships()
+        assert len(memberships) <= 2, "two changes of membership in one turn"
+        assert any(is_quorum(each, held) for each in memberships), f"{entry!r} was committed with {held}: {memberships}"
 
     def holds_durably(self, entry: Entry) -> bool:
         return entry.index < self.disk.first_index or self.disk.entry(entry.index) == entry
@@ -134,6 +165,11 @@ class Node:
             assert message.from_replica == self.replica
             self.cluster.law.check_message(message, self.disk)
             self.cluster.send(message)
+
+
+def group(*replicas: ReplicaId) -> Membership:
+    """The plain configuration of these voters; replica n is on host n."""
+    return Membership.of({replica: replica for replica in replicas})
 
 
 class Cluster:
@@ -146,6 +182,7 @@ class Cluster:
         voters_outgoing: tuple[ReplicaId, ...] = (),
         config: RaftConfig | None = None,
         seed: int = 1,
+        preferred: ReplicaId = NO_REPLICA,
     ) -> None:
         self.random = random.Random(seed)
         self.config = RaftConfig() if config is None else config
@@ -156,10 +193,19 @@ class Cluster:
         self.messages: list[Message] = []
         self.cuts: set[tuple[ReplicaId, ReplicaId]] = set()
         self.trace: list[tuple[ReplicaId, object]] = []
-        self.nodes = {member.replica: Node(self, member.replica) for member in self.membership.members}
+        self.preferred = preferred
+        self.destroyed: set[ReplicaId] = set()
+        replicas = [member.replica for member in self.membership.members]
+        self.nodes = {replica: Node(self, replica, self.membership) for replica in replicas}
 
     def raft(self, replica: ReplicaId) -> Raft:
         return self.nodes[replica].raft
+
+    def node(self, replica: ReplicaId) -> Node:
+        """A replica; one that nobody has met yet starts empty, as the host of a new member would make it."""
+        if replica not in self.nodes:
+            self.nodes[replica] = Node(self, replica, UNKNOWN)
+        return self.nodes[replica]
 
     # Messages
 
@@ -174,7 +220,9 @@ class Cluster:
         if (message.from_replica, message.to_replica) in self.cuts:
             self.say(NOBODY, Lost(message))
             return
-        node = self.nodes[message.to_replica]
+        if message.to_replica in self.destroyed:
+            return
+        node = self.node(message.to_replica)
         if isinstance(message, Copy):
             self.say(NOBODY, message)
             self._deliver_copy(node, message)
@@ -182,15 +230,16 @@ class Cluster:
             node.raft.copy_finished(message.from_replica, message.index)
         else:
             self.say(NOBODY, message)
-            node.raft.step(message, self.now_us)
+            node.raft.step(message, node.now_us)
         node.check_commits()
 
     def _deliver_copy(self, node: Node, copy: Copy) -> None:
-        installed = node.raft.accept_copy(copy.from_replica, copy.term, self.now_us)
-        installed = installed and node.raft.begin_restore(copy.index, copy.index_term)
-        if installed:
+        if not node.raft.accept_copy(copy.from_replica, copy.term, node.now_us):
+            self.send(CopyDone(node.replica, copy.from_replica, None))
+            return
+        if node.raft.begin_restore(copy.index, copy.index_term):
             node.install(copy)
-        self.send(CopyDone(node.replica, copy.from_replica, copy.index if installed else None))
+        self.send(CopyDone(node.replica, copy.from_replica, copy.index))  # It is held, by this copy or before.
 
     def deliver_all(self) -> None:
         """Deliver what is on its way at this moment, in order."""
@@ -205,7 +254,8 @@ class Cluster:
             index = raft.commit_index
             term = raft.log.term_at(index)
             assert term is not None
-            self.send(Copy(raft.term, node.replica, replica, index, term, raft.last_time_us()))
+            membership = node.membership_at(index)
+            self.send(Copy(raft.term, node.replica, replica, index, term, raft.last_time_us(), membership))
         node.copies_wanted.clear()
 
     def prepare(self, replica: ReplicaId, terms: tuple[Term, ...], *, current_term: Term = 0) -> None:
@@ -222,7 +272,7 @@ class Cluster:
 
     def turn(self) -> None:
         """Every replica takes its ready, and disks that are not paused finish their writes."""
-        for node in self.nodes.values():
+        for node in list(self.nodes.values()):
             if node.raft.has_ready:
                 node.take()
             while node.pending and not node.disk_paused:
@@ -245,7 +295,7 @@ class Cluster:
             self.now_us += tick_ms * 1000
             for node in self.nodes.values():
                 if node.replica not in paused:
-                    node.raft.tick(self.now_us)
+                    node.raft.tick(node.now_us)
             self.stabilize()
 
     def campaign(self, replica: ReplicaId) -> None:
@@ -282,6 +332,22 @@ class Cluster:
 
     def propose(self, replica: ReplicaId, text: str) -> Entry:
         return self.raft(replica).propose(EntryKind.BATCH, text.encode(), self.now_us)
+
+    def change(self, replica: ReplicaId, add: tuple[ReplicaId, ...] = (), remove: tuple[ReplicaId, ...] = ()) -> Entry:
+        """Ask ``replica`` for a change of membership; replica n is on host n."""
+        change = MembershipChange(tuple(Member(new, new) for new in add), remove)
+        return self.raft(replica).propose_membership(change, self.now_us)
+
+    def destroy(self, replica: ReplicaId) -> None:
+        """The host of a replica that left destroys it, and remembers its number."""
+        self.law.check_left(replica, self.membership)
+        del self.nodes[replica]
+        self.destroyed.add(replica)
+
+    def settle(self, seconds: float = 1.0) -> None:
+        """Let everything that is under way happen, and those that left hear of it."""
+        self.stabilize()
+        self.run(seconds)
 
     # Trouble
 

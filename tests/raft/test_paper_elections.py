@@ -17,7 +17,7 @@ from shardraft.raft.messages import (
 )
 from shardraft.raft.ready import BecameFollower, Campaigned, HardState, Role
 from shardraft.types import INTEGER_MAX, TERM_MAX
-from tests.raft.cluster import Cluster, Node
+from tests.raft.cluster import Cluster, Node, group
 from tests.raft.law import SHARD
 
 MILLISECOND_US = 1000
@@ -370,7 +370,7 @@ def test_an_older_write_does_not_make_a_candidate_leader() -> None:
 
 def test_a_replica_outside_the_configuration_never_campaigns_but_answers() -> None:
     """Thesis 4.1: the receiver's own configuration is never a reason to refuse AppendEntries or a vote request."""
-    raft = Node(Cluster((2, 3)), 9).raft
+    raft = Node(Cluster((2, 3)), 9, group(2, 3)).raft
     assert raft.deadline_us == INTEGER_MAX
     raft.step(TimeoutNow(SHARD, 1, 2, 9), 0)
     assert raft.role is Role.FOLLOWER

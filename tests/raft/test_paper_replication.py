@@ -174,7 +174,7 @@ def test_a_message_of_a_deposed_leader_is_refused_with_the_later_term() -> None:
     follower.step(Heartbeat(SHARD, 3, 1, 2, 1, 7), 0)
     heartbeat_answer, refusal = follower.take_ready().messages
     assert refusal == AppendEntriesReply(SHARD, 4, 2, 1, False, 1)
-    assert heartbeat_answer == HeartbeatReply(SHARD, 4, 2, 1, 7)
+    assert heartbeat_answer == HeartbeatReply(SHARD, 4, 2, 1, 0), "no round of its own term is acknowledged"
     assert (follower.leader, follower.commit_index) == (0, 0)
 
 

@@ -152,11 +152,33 @@ def test_a_change_of_term_voids_every_read() -> None:
 
 def test_rounds_acknowledged_in_an_earlier_term_count_for_nothing() -> None:
     cluster = Cluster()
+    cluster.elect(2)
+    cluster.now_us += cluster.config.election_timeout_ms * 1000
     leader = cluster.elect(1)
     leader.read_index(1, cluster.now_us)
-    beats(leader)
-    leader.step(HeartbeatReply(SHARD, 0, 2, 1, 1), cluster.now_us)
+    assert beats(leader) == [(2, 1), (3, 1)]
+    leader.step(HeartbeatReply(SHARD, leader.term - 1, 2, 1, 1), cluster.now_us)
     assert not leader.has_ready
+
+
+def test_an_answer_to_a_round_of_an_earlier_term_acknowledges_no_round_of_this_one() -> None:
+    """The same replica leads both terms, and its old heartbeat arrives when the new term has such a round too."""
+    cluster = Cluster()
+    cluster.elect(1)
+    cluster.heartbeat(1)
+    old = Heartbeat(SHARD, 1, 1, 3, 1, 1)
+    cluster.isolate(1)
+    cluster.run(1.2, paused=(2, 3))
+    cluster.heal()
+    leader = cluster.elect(1)
+    assert leader.term == 2
+    cluster.raft(3).step(old, cluster.now_us)
+    (reply,) = cluster.raft(3).take_ready().messages
+    assert reply == HeartbeatReply(SHARD, 2, 3, 1, 0)
+    leader.read_index(5, cluster.now_us)
+    assert beats(leader) == [(2, 1), (3, 1)]
+    leader.step(reply, cluster.now_us)
+    assert leader.take_ready().read_states == ()
 
 
 def test_a_follower_refuses_reads_and_names_the_leader() -> None:

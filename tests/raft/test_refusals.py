@@ -144,6 +144,21 @@ def test_a_follower_refuses_a_leader_that_disagrees_about_what_is_committed() ->
     assert cluster.terms(2) == [1, 2, 2]
 
 
+def test_a_follower_refuses_a_leader_that_disagrees_about_the_last_compacted_entry() -> None:
+    """Its term is all that is left of it; what follows must continue from there."""
+    cluster = Cluster()
+    cluster.prepare(2, (1, 2, 2), current_term=2)
+    raft = cluster.raft(2)
+    raft.step(AppendEntries(SHARD, 3, 3, 2, 3, 2, 3), 0)
+    raft.compact(3)
+    raft.step(AppendEntries(SHARD, 3, 3, 2, 1, 1, 3, (entry(2, 1), entry(3, 1), entry(4, 1))), 0)
+    ready = raft.take_ready()
+    assert [note.reason for note in ready.notes if isinstance(note, Refused)] == [
+        "replica 3 disagrees about committed entry 3"
+    ]
+    assert (raft.log.last_index, raft.log.last_term) == (3, 2)
+
+
 def test_entries_below_the_start_of_the_log_are_acknowledged_as_committed() -> None:
     """A late message about compacted entries: they are committed, so they match."""
     cluster = Cluster()

@@ -179,7 +179,7 @@ def test_restoring_resets_the_log_and_tells_the_leader() -> None:
     generation = node.raft.log.generation
     assert node.raft.accept_copy(1, 1, cluster.now_us)
     assert node.raft.begin_restore(5, 1)
-    node.install(Copy(1, 1, 3, 5, 1, 0))
+    node.install(Copy(1, 1, 3, 5, 1, 0, cluster.membership))
     log = node.raft.log
     assert (node.raft.commit_index, log.first_index, log.last_index, log.last_term) == (5, 6, 5, 1)
     assert (log.persisted_index, log.generation) == (5, generation + 1)
@@ -194,7 +194,7 @@ def test_restoring_over_a_conflicting_tail_drops_it() -> None:
     node = cluster.nodes[3]
     assert node.raft.accept_copy(1, 3, 0)
     assert node.raft.begin_restore(3, 3)
-    node.install(Copy(3, 1, 3, 3, 3, 0))
+    node.install(Copy(3, 1, 3, 3, 3, 0, cluster.membership))
     assert (node.raft.log.first_index, node.raft.log.last_index, node.raft.log.last_term) == (4, 3, 3)
 
 
@@ -213,7 +213,7 @@ def test_the_logs_time_goes_on_from_the_snapshots() -> None:
     node = cluster.nodes[1]
     assert node.raft.accept_copy(2, 1, 0)
     assert node.raft.begin_restore(5, 1)
-    node.install(Copy(1, 2, 1, 5, 1, 123_456_789))
+    node.install(Copy(1, 2, 1, 5, 1, 123_456_789, cluster.membership))
     assert node.raft.last_time_us() == 123_456_789
     leader = cluster.elect(1)
     assert leader.log.entries(6, 7, 0)[0].time_us >= 123_456_789

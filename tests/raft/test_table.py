@@ -26,8 +26,6 @@ from tests.raft.law import SHARD
 
 MESSAGES = get_args(RaftMessage)
 FORBIDDEN = {
-    (Role.CANDIDATE, AppendEntriesReply),
-    (Role.CANDIDATE, HeartbeatReply),
     (Role.LEADER, AppendEntries),
     (Role.LEADER, Heartbeat),
     (Role.LEADER, TimeoutNow),
@@ -41,29 +39,32 @@ LATE = {
     (Role.PRE_CANDIDATE, AppendEntriesReply),
     (Role.PRE_CANDIDATE, HeartbeatReply),
     (Role.CANDIDATE, RequestPreVoteReply),
+    (Role.CANDIDATE, AppendEntriesReply),
+    (Role.CANDIDATE, HeartbeatReply),
     (Role.LEADER, RequestPreVoteReply),
     (Role.LEADER, RequestVoteReply),
 }
 
 
 def cluster_with(role: Role) -> Cluster:
-    """Replica 1 of three in ``role``, in term 1, with everything taken; 2 was never heard of."""
+    """Replica 1 of three in ``role``, in term 2, with everything taken; 2 was never heard of."""
     cluster = Cluster()
+    for replica in (1, 2, 3):
+        cluster.prepare(replica, (), current_term=2 if role is Role.PRE_CANDIDATE else 1)
     if role is Role.LEADER:
         cluster.elect(1)
     elif role is Role.FOLLOWER:
         cluster.elect(3)
     else:
-        cluster.prepare(1, (), current_term=1 if role is Role.PRE_CANDIDATE else 0)
         cluster.campaign(1)
     if role is Role.CANDIDATE:
-        cluster.raft(1).step(RequestPreVoteReply(SHARD, 1, 3, 1, True), cluster.now_us)
+        cluster.raft(1).step(RequestPreVoteReply(SHARD, 2, 3, 1, True), cluster.now_us)
     while cluster.raft(1).has_ready:
         cluster.nodes[1].take()
     while cluster.nodes[1].pending:
         cluster.nodes[1].persist()
     raft = cluster.raft(1)
-    assert (raft.role, raft.term, raft.has_ready) == (role, 1, False)
+    assert (raft.role, raft.term, raft.has_ready) == (role, 2, False)
     return cluster
 
 
@@ -105,7 +106,7 @@ def test_the_forbidden_and_the_late_cells_are_exactly_these() -> None:
 def test_a_forbidden_message_is_refused_and_changes_nothing(role: Role, kind: type[Any]) -> None:
     cluster = cluster_with(role)
     before = state_of(cluster)
-    cluster.raft(1).step(example(kind, 1), cluster.now_us)
+    cluster.raft(1).step(example(kind, 2), cluster.now_us)
     assert state_of(cluster) == before
     ready = cluster.raft(1).take_ready()
     (note,) = ready.notes
@@ -117,7 +118,7 @@ def test_a_forbidden_message_is_refused_and_changes_nothing(role: Role, kind: ty
 def test_a_late_answer_is_ignored_and_changes_nothing(role: Role, kind: type[Any]) -> None:
     cluster = cluster_with(role)
     before = state_of(cluster)
-    cluster.raft(1).step(example(kind, 1), cluster.now_us)
+    cluster.raft(1).step(example(kind, 2), cluster.now_us)
     assert state_of(cluster) == before
     assert cluster.raft(1).take_ready() == Ready()
 
@@ -128,14 +129,12 @@ def test_a_message_of_an_earlier_term_changes_nothing(role: Role, kind: type[Any
     """Section 5.1: if a server receives a request with a stale term number, it rejects the request."""
     cluster = cluster_with(role)
     before = state_of(cluster)
-    cluster.raft(1).step(example(kind, 0), cluster.now_us)
+    cluster.raft(1).step(example(kind, 1), cluster.now_us)
     assert state_of(cluster) == before
     answered = {RequestPreVote, RequestVote, AppendEntries, Heartbeat}
     ready = cluster.raft(1).take_ready()
-    if kind in (RequestPreVote, RequestVote):
-        assert len(ready.notes) == 1, "nobody asks for term 0"
-    else:
-        assert [message.term for message in ready.messages] == ([1] if kind in answered else [])
+    assert [message.term for message in ready.messages] == ([2] if kind in answered else [])
+    assert not any(getattr(message, "vote_granted", False) for message in ready.messages)
 
 
 @pytest.mark.parametrize("role", Role)

@@ -12,6 +12,9 @@ from collections.abc import Callable
 
 import attrs
 
+from shardraft.errors import ShardraftError
+from shardraft.raft.entry import Entry, EntryKind
+from shardraft.raft.membership import decode_membership
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -23,13 +26,45 @@ from shardraft.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, ReadLost, ReadState, Refused, Truncated
+from shardraft.raft.ready import (
+    BecameFollower,
+    BecameLeader,
+    Campaigned,
+    ReadLost,
+    ReadState,
+    Reconfigured,
+    Refused,
+    TransferBegan,
+    TransferGivenUp,
+    Truncated,
+)
+from shardraft.types import Membership
 from tests.raft.cluster import Cluster
 from tests.raft.law import SHARD, Copy, CopyDone, Lost, Message
 
 
 def _votes(granted: bool) -> str:
     return "granted" if granted else "refused"
+
+
+def show_membership(membership: Membership) -> str:
+    """The halves in parentheses, and who is staging (+) or leaving (-)."""
+
+    def listed(replicas: tuple[int, ...]) -> str:
+        return f"({' '.join(map(str, replicas))})"
+
+    text = listed(membership.voters)
+    if membership.is_joint:
+        text += "&&" + listed(membership.voters_outgoing)
+    if membership.staging:
+        text += "+" + listed(membership.staging)
+    return text + ("-" + listed(membership.leaving) if membership.leaving else "")
+
+
+def show_entry(entry: Entry) -> str:
+    """Its index and term, and what is special about it."""
+    text = f"{entry.index}/{entry.term}"
+    return f"{text}:{show_membership(decode_membership(entry.payload))}" if entry.kind == EntryKind.MEMBERSHIP else text
 
 
 def show_message(message: object) -> str:
@@ -42,7 +77,7 @@ def show_message(message: object) -> str:
         case RequestPreVoteReply() | RequestVoteReply():
             return _votes(message.vote_granted)
         case AppendEntries():
-            entries = " ".join(f"{entry.index}/{entry.term}" for entry in message.entries)
+            entries = " ".join(map(show_entry, message.entries))
             return f"prev={message.prev_log_index}/{message.prev_log_term} commit={message.leader_commit} [{entries}]"
         case AppendEntriesReply():
             if message.success:
@@ -53,7 +88,7 @@ def show_message(message: object) -> str:
         case HeartbeatReply():
             return f"round={message.round}"
         case Copy():
-            return f"at={message.index}/{message.index_term}"
+            return f"at={message.index}/{message.index_term} {show_membership(message.membership)}"
         case TimeoutNow():
             return ""
     raise AssertionError(message)
@@ -70,6 +105,12 @@ def show(replica: int, what: object) -> str:
             return f"{replica} leads term {term}"
         case BecameFollower(term=term, leader=leader, reason=reason):
             return f"{replica} follows {leader or 'nobody'} in term {term}: {reason}"
+        case Reconfigured(index=index, membership=membership):
+            return f"{replica} has configuration {show_membership(membership)} of {index}"
+        case TransferBegan(target=target):
+            return f"{replica} hands over to {target}"
+        case TransferGivenUp(target=target):
+            return f"{replica} gives up handing over to {target}"
         case Truncated(index=index):
             return f"{replica} truncates from {index}"
         case Refused(reason=reason):
@@ -79,7 +120,7 @@ def show(replica: int, what: object) -> str:
         case ReadLost(context=context):
             return f"{replica} lost read {context}"
         case CopyDone(index=index):
-            return f"{what.from_replica}>{what.to_replica} CopyDone {'installed' if index else 'not wanted'}"
+            return f"{what.from_replica}>{what.to_replica} CopyDone {'held' if index else 'not wanted'}"
     assert attrs.has(type(what))
     sender, receiver = getattr(what, "from_replica"), getattr(what, "to_replica")  # noqa: B009  (any message)
     text = f"{sender}>{receiver} {type(what).__name__} term={getattr(what, 'term')} {show_message(what)}"  # noqa: B009
@@ -97,14 +138,28 @@ class Scenario:
         verb, _, rest = line.partition(" ")
         command: Callable[..., list[str] | None] = getattr(self, f"do_{verb.replace('-', '_')}")
         shown = len(self.cluster.trace) if verb != "cluster" else 0
-        result = command(rest)
+        try:
+            result = command(rest)
+        except ShardraftError as error:
+            result = [f"{type(error).__name__}: {error}"]
         said = [show(replica, what) for replica, what in self.cluster.trace[shown:]]
         return said if result is None else result
 
     def do_cluster(self, rest: str) -> None:
-        """cluster voters=(1 2 3) [outgoing=(2 3 4)]"""
-        halves = {name: tuple(map(int, ids.split())) for name, ids in re.findall(r"(\w+)=\(([\d ]*)\)", rest)}
-        self.cluster = Cluster(halves["voters"], voters_outgoing=halves.get("outgoing", ()))
+        """cluster voters=(1 2 3) [outgoing=(2 3 4)] [preferred=(2)]"""
+        halves = _lists(rest)
+        (preferred,) = halves.get("preferred", (0,))
+        self.cluster = Cluster(halves["voters"], voters_outgoing=halves.get("outgoing", ()), preferred=preferred)
+
+    def do_change(self, rest: str) -> None:
+        """change 1 [add=(4 5)] [remove=(1)]"""
+        lists = _lists(rest)
+        self.cluster.change(int(rest.split()[0]), lists.get("add", ()), lists.get("remove", ()))
+
+    def do_transfer(self, rest: str) -> None:
+        """transfer 1 [2]: 1 hands over to 2, or to whoever is best"""
+        replica, *target = map(int, rest.split())
+        self.cluster.raft(replica).transfer(target[0] if target else None, self.cluster.now_us)
 
     def do_elect(self, rest: str) -> list[str]:
         """elect 1: the whole election, without a word"""
@@ -222,6 +277,10 @@ class Scenario:
             log = f"log from {raft.log.first_index}: ({terms}) persisted={raft.log.persisted_index}"
             lines.append(f"{replica} {raft.role.value} term={raft.term} commit={raft.commit_index} {log}")
         return lines
+
+
+def _lists(text: str) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(map(int, ids.split())) for name, ids in re.findall(r"(\w+)=\(([\d ]*)\)", text)}
 
 
 def play(text: str) -> str:

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from shardraft.config import Limits, TransportConfig
-from shardraft.errors import ErrorCode, InvalidArgument, ProtocolError, TooLarge
+from shardraft.errors import DeadlineExceeded, ErrorCode, InvalidArgument, ProtocolError, TooLarge
 from shardraft.kv.requests import ErrorReply
 from shardraft.transport.connection import Connection
 from shardraft.transport.notes import ConnectionRefused, HandlerFailed
@@ -83,7 +83,7 @@ async def test_a_stranger_may_send_no_more_than_a_hello() -> None:
         assert reply.error.code is ErrorCode.TOO_LARGE
 
 
-async def test_a_slow_frame_is_closed_at_its_deadline_and_others_are_not(autojump_clock: MockClock) -> None:
+async def test_a_client_is_told_when_its_frame_is_too_slow_and_others_are_not_closed(autojump_clock: MockClock) -> None:
     seconds = TIMING.frame_timeout_ms / 1000
     async with trio.open_nursery() as nursery:
         server = server_in(nursery)
@@ -91,6 +91,10 @@ async def test_a_slow_frame_is_closed_at_its_deadline_and_others_are_not(autojum
         slow, idle = await server.greeted(), await server.greeted()
         slow.send(FRAMES[0][:9])
         started = trio.current_time()
+        [answer] = await slow.receive_frames()
+        reply = decode_reply(answer)
+        assert isinstance(reply, ErrorReply)
+        assert isinstance(reply.error, DeadlineExceeded)
         assert await slow.receive_frames() == []
         assert seconds <= trio.current_time() - started <= 1.25 * seconds
         await slow.aclose()

@@ -41,9 +41,9 @@ class RouterLimits:
     """Keys of one page when an ordered scan merges slots."""
     timeout_ms_max: int = _positive(60_000)
     """A call's timeout; a longer one is InvalidArgument."""
-    silence_ms_max: int = _positive(2_500)
+    silence_ms_max: int = _positive(1_500)
     """A host that says nothing at all for this long while something waits for its answer is given up and dropped."""
-    unanswered_ms_max: int = _positive(10_000)
+    unanswered_ms_max: int = _positive(4_000)
     """A request unanswered for this long, by a host that answers others, counts as lost and is sent again."""
     back_off_ms_min: int = _positive(5)
     """The first wait after a failure; it doubles with each further one, and each wait is jittered."""
