@@ -35,7 +35,8 @@ class WorkloadOptions:
     """What the clients are like.
 
     ``think_ms``: a task's longest wait between two operations. ``stale``: the part of all
-    reads that any replica may answer. ``hot``: the part of all operations that goes to the few hot keys. ``hurry``: the part whose deadline is at most ``hurry_ms`` away.
+    reads that any replica may answer. ``hot``: the part of all operations that goes to the few hot keys.
+    ``hurry``: the part whose deadline is at most ``hurry_ms`` away.
     """
 
     clients: int = 4
