@@ -112,7 +112,7 @@ def test_a_host_that_cannot_start_ends_it_all_with_the_hosts_own_words(tmp_path:
     code, line = failing(tmp_path, *ALONE, "--no-restart")
     assert code == 1
     assert line.startswith("error: host-1 does not start: ")
-    assert "has no identity file" in line
+    assert "host that never ran" in line
 
 
 def test_the_clusters_own_commands_find_it_in_the_default_directory(tmp_path: Path) -> None:
