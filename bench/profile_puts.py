@@ -99,7 +99,9 @@ async def _sample(roles: dict[str, int], put: Operation, options: argparse.Names
     for role, path in paths.items():
         for thread, (total, counts) in stacks_by_thread(path.read_text()).items():
             print(f"{role}, {thread}: share of its {total} samples, callees included")
-            for function, count in counts.most_common(FUNCTIONS_SHOWN):
+            # What is in every sample is only how the thread was started.
+            telling = [(function, count) for function, count in counts.most_common() if count < total]
+            for function, count in telling[:FUNCTIONS_SHOWN]:
                 print(f"  {count / total:6.1%}  {function}")
 
 

@@ -54,6 +54,9 @@ def _throughput(axes: Any, results: Results, kind: str, title: str) -> None:
         rates = [line.per_second for _, line in points]
         axes.plot([number for number, _ in points], rates, marker="o", label=label_of(points[0][1]))
     axes.set(xscale="log", yscale="log", xlabel="calls in flight", title=title)
+    numbers = sorted({number for points in series(results, kind).values() for number, _ in points})
+    axes.set_xticks(numbers, labels=[str(number) for number in numbers])
+    axes.set_xticks([], minor=True)
     _legend(axes)
 
 

@@ -40,15 +40,16 @@ class Scale:
     steady_seconds: float = 60.0
     failovers: int = 10
     idle_seconds: float = 10.0
+    idle_settle_seconds: float = 8.0
     idlers: tuple[str, ...] = ("shardraft", "etcd", "redis", "nats", "pysyncobj")
-    memory_systems: tuple[str, ...] = ("shardraft", "etcd", "redis", "nats", "pysyncobj")
+    memory_systems: tuple[str, ...] = ("shardraft", "etcd", "redis", "nats", "pysyncobj-at-once")
     minutes_max: float = 45.0
 
 
 FULL = Scale(seconds=5.0, warm_up_seconds=1.0, rounds=2)
 QUICK = Scale(
-    seconds=1.5,
-    warm_up_seconds=0.5,
+    seconds=1.2,
+    warm_up_seconds=0.4,
     rounds=1,
     putters=("shardraft", "etcd", "pysyncobj-at-once", "etcd-h2load"),
     readers=("shardraft", "etcd", "redis", "redis-benchmark", "etcd-h2load"),
@@ -63,6 +64,7 @@ QUICK = Scale(
     steady_seconds=6.0,
     failovers=1,
     idle_seconds=3.0,
+    idle_settle_seconds=4.0,
     idlers=("shardraft", "etcd"),
     memory_systems=("shardraft", "etcd"),
     minutes_max=5.0,
@@ -174,7 +176,7 @@ def _variations(scale: Scale) -> list[Wish]:
 def _rest(scale: Scale) -> list[Wish]:
     failover = Row(key="failover", kind=Kind.FAILOVER, times=scale.failovers)
     wishes: list[Wish] = [(name, Cluster(shards=1), [failover]) for name in ("shardraft", "etcd")]
-    idle = Row(key="idle", kind=Kind.IDLE, seconds=scale.idle_seconds)
+    idle = Row(key="idle", kind=Kind.IDLE, seconds=scale.idle_seconds, warm_up_seconds=scale.idle_settle_seconds)
     wishes += [(name, Cluster(), [idle]) for name in scale.idlers]
     many = attrs.evolve(idle, key=f"idle-shards-{IDLE_SHARDS}")
     wishes.append(("shardraft", Cluster(shards=IDLE_SHARDS), [many]))

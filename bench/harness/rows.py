@@ -50,7 +50,7 @@ class Row:
 
     ``key`` is the same for every system that runs the same work. ``batch`` is how many keys one call carries,
     ``records`` how many are written before, ``times`` how often a failover is repeated. ``seconds`` is the timed
-    part, ``warm_up_seconds`` the same work before it.
+    part, ``warm_up_seconds`` the same work before it, or for an idle row the time to come to rest.
     """
 
     key: str

@@ -20,7 +20,7 @@ from bench.harness.stage import Stage
 from bench.harness.ycsb import ycsb
 
 SETTLE_SECONDS = 2.0
-"""Before an idle cluster or its memory is measured, so that what was just done is finished."""
+"""Before memory is measured, so that what was just done is finished."""
 SEED = 20_14
 """Of everything drawn at random: each system gets the same keys in the same order."""
 
@@ -141,7 +141,7 @@ async def _scan(stage: Stage, row: Row) -> Measurement:
 
 
 async def _idle(stage: Stage, row: Row) -> Measurement:
-    await anyio.sleep(SETTLE_SECONDS)
+    await anyio.sleep(row.warm_up_seconds)
     meter = Meter(stage.servers.pids)
     meter.begin()
     await anyio.sleep(row.seconds)

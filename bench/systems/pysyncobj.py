@@ -24,7 +24,7 @@ from bench.systems.unoffered import NothingOffered
 
 ELECTION_SECONDS = (0.4, 0.8)
 """Of the client, so that it leads and no call has to be forwarded: its best case. The others wait longer."""
-ELECTION_SECONDS_OTHERS = (4.0, 6.0)
+ELECTION_SECONDS_OTHERS = (15.0, 20.0)
 POLL_SECONDS = 0.1
 
 
