@@ -71,7 +71,7 @@ class Link:
 
 @attrs.define(slots=True, eq=False)
 class Cursor:
-    """One child in one shard. ``child_term`` and ``child_hash`` are of its last entry when it attached."""
+    """One child in one shard. ``child_term`` and ``child_hash`` are of its last entry at its attach (0: not known)."""
 
     link: Link
     next_index: Index
@@ -150,12 +150,14 @@ class ShardFeed:
         return max(0, self.commit_index - cursor.acknowledged_index)
 
     def copy_finished(self, cursor: Cursor, index: Index) -> AttachOutcome:
-        """The child holds a full copy at ``index``, made of this host's own state."""
-        assert index <= self.commit_index, "a copy holds committed entries only"
+        """The child holds a full copy at ``index``, made of this host's own stored state.
+
+        That may be above ``commit_index``: a copy is being installed here too, and reached the store first.
+        """
         cursor.restart_at(index)
+        cursor.child_term = cursor.child_hash = 0  # What the child holds is our own: there is nothing to compare.
         self._leave(cursor)
-        compacted = index + 1 < self._log.first_index
-        return self._place(cursor, AttachOutcome.COPYING if compacted else AttachOutcome.STREAMING)
+        return self._place(cursor, self._outcome(cursor))
 
     def reopen(self, cursor: Cursor) -> None:
         """What ``cursor`` was full of was acknowledged; the next round finds out whether that is enough."""
@@ -220,7 +222,7 @@ class ShardFeed:
             # What lies above the commit index here may yet be truncated, so it proves nothing about the child.
             return AttachOutcome.PARKED
         term = self._log.term_at(index)
-        if term is not None and term != cursor.child_term:
+        if term is not None and cursor.child_term not in (0, term):
             return AttachOutcome.DIVERGED
         if cursor.child_hash:
             applied_hash = self._hash_at(index)

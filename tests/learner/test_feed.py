@@ -184,6 +184,19 @@ def test_a_copy_that_the_log_no_longer_follows_is_followed_by_another() -> None:
     assert parent.last.copies_wanted == ((9, SHARD),)
 
 
+def test_a_child_whose_copy_is_ahead_of_its_parent_is_parked_until_the_parent_gets_there() -> None:
+    """The parent installs a copy itself: its stored state, of which the child's was made, is there first."""
+    parent = Parent(log=ListLog(entries(1, 9)))
+    parent.log.compact_to(6)
+    parent.attach(9, 3)
+    parent.feed.copy_finished(9, SHARD, 12)
+    parent.turn()
+    assert parent.told(9) == [AttachOutcome.COPYING, AttachOutcome.PARKED]
+    parent.commit(14, term=2)
+    assert parent.told(9) == [AttachOutcome.COPYING, AttachOutcome.PARKED, AttachOutcome.STREAMING]
+    assert parent.given(9) == [13, 14]
+
+
 def test_news_of_a_copy_that_nobody_waits_for_changes_nothing() -> None:
     parent = Parent(log=ListLog(entries(1, 9)))
     parent.attach(9, 9)
