@@ -317,12 +317,14 @@ class Leader(RoleState):
     # The configuration
 
     def membership_changed(self) -> None:
-        """Another configuration is in effect: whom to send to, and what a majority is (section 6)."""
+        """Another configuration is in effect: whom to send to, and what a majority is (section 6).
+
+        What that commits is counted when the entry that brought it is durable here.
+        """
         self.reconfiguration.follow()
         self.lease.renew()
         self.update_engagement()
         self._count_rounds()
-        self.count_replicas()
 
     def asked_for_vote(self, replica: ReplicaId) -> None:
         """A replica that left and does not know it is told so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from shardraft.errors import StorageError
@@ -44,6 +45,16 @@ def test_a_follower_becomes_a_voter_with_a_timer_and_ceases_to_be_one_on_append(
     assert (staging.is_voter, staging.has_left, staging.deadline_us) == (False, True, INTEGER_MAX)
 
 
+def test_a_replica_whose_promotion_is_the_last_it_hears_has_a_timer() -> None:
+    """It may be needed."""
+    raft = Cluster().node(4).raft
+    staging = attrs.evolve(group(1, 2, 3, 4), voters=(1, 2, 3), staging=(4,))
+    for index, membership, timed in ((1, staging, False), (2, group(1, 2, 3, 4), True)):
+        entry = encode_entry(SHARD, index, 1, EntryKind.MEMBERSHIP, 1, encode_membership(membership))
+        raft.step(AppendEntries(SHARD, 1, 1, 4, index - 1, min(index - 1, 1), 0, (entry,)), 0)
+        assert (raft.deadline_us < INTEGER_MAX) == timed
+
+
 def test_after_a_restart_the_configurations_in_the_log_are_in_effect_again() -> None:
     cluster = Cluster()
     cluster.elect(1)
@@ -69,7 +80,7 @@ def test_compaction_keeps_the_configuration_in_effect() -> None:
         node.raft.compact(index)
         node.disk.compact_to(index)
         assert node.raft.membership == group(1, 2, 4)
-        assert node.raft.configurations.at(index) == node.disk.membership
+        assert node.raft.configurations.since(0)[0] == node.disk.membership, "former ones are forgotten"
     node.restart()
     assert node.raft.membership == group(1, 2, 4)
 

@@ -317,6 +317,10 @@ def test_a_transfer_is_no_breach_of_a_promise() -> None:
     number = send_round(cluster)
     for replica in (2, 3):
         acknowledge(cluster, replica, number)
+    voter = cluster.nodes[2]
+    voter.raft.step(RequestVote(SHARD, 2, 3, 2, 99, 1, transfer=True), cluster.now_us)
+    (reply,) = voter.take().messages_after_persist
+    assert reply == RequestVoteReply(SHARD, 2, 2, 3, True)
     cluster.raft(1).transfer(3, cluster.now_us)
     cluster.stabilize()
     assert cluster.leaders() == [3]

@@ -65,6 +65,19 @@ def test_a_removed_replica_gets_the_log_until_it_knows_that_it_left() -> None:
     assert receivers(cluster, 1) == [2]
 
 
+def test_a_removed_replica_gets_the_log_until_the_entry_is_committed() -> None:
+    """Before that it has not left for good."""
+    cluster = Cluster()
+    cluster.elect(1)
+    cluster.isolate(2)
+    cluster.change(1, remove=(3,))
+    cluster.stabilize()
+    cluster.heartbeat(1)
+    cluster.heartbeat(1)
+    assert (cluster.raft(3).log.last_index, cluster.raft(3).has_left) == (2, False)
+    assert receivers(cluster, 1) == [2, 3]
+
+
 def test_a_removed_replica_that_is_silent_is_left_alone_after_an_election_timeout() -> None:
     cluster = Cluster()
     cluster.elect(1)

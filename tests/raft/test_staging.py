@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shardraft.config import RaftConfig
 from shardraft.raft.membership import UNKNOWN
-from shardraft.raft.messages import AppendEntries
+from shardraft.raft.messages import AppendEntries, AppendEntriesReply, RequestPreVoteReply
 from shardraft.raft.ready import Role
 from shardraft.raft.reconfiguration import CatchUp
 from shardraft.types import INTEGER_MAX
@@ -12,27 +12,58 @@ from tests.raft.cluster import Cluster, group
 from tests.raft.law import SHARD
 
 
-def test_staging_replicas_count_for_nothing() -> None:
-    """PROTOCOL: not in a commit, not in check-quorum, not in a read's round; their votes are not counted."""
+def with_two_staging() -> Cluster:
+    """1 leads (1 2 3), which it cannot reach; 4 and 5 are staging and answer rounds, and their disks hang."""
     cluster = Cluster()
     cluster.elect(1)
-    cluster.isolate(4)
+    for replica in (4, 5):
+        cluster.node(replica)
+        cluster.prepare(replica, (), current_term=1)
+        cluster.nodes[replica].disk_paused = True
     cluster.change(1, add=(4, 5))
     cluster.stabilize()
-    assert cluster.raft(1).membership.staging == (4, 5)
-    cluster.heal()
-    cluster.isolate(4)
     cluster.isolate(2)
     cluster.isolate(3)
+    assert (cluster.raft(1).membership.staging, cluster.raft(1).commit_index) == ((4, 5), 2)
+    return cluster
+
+
+def test_staging_replicas_count_for_nothing_in_a_commit() -> None:
+    """PROTOCOL; they do get everything."""
+    cluster = with_two_staging()
     cluster.propose(1, "x")
+    cluster.stabilize()
+    cluster.heartbeat(1)
+    assert [cluster.raft(replica).log.last_index for replica in (1, 4, 5)] == [3, 3, 3]
+    for replica in (4, 5):
+        cluster.raft(1).step(AppendEntriesReply(SHARD, 1, replica, 1, True, 3), cluster.now_us)
+    assert cluster.raft(1).commit_index == 2
+
+
+def test_staging_replicas_count_for_nothing_in_a_round() -> None:
+    """Neither for reads nor for check-quorum."""
+    cluster = with_two_staging()
     cluster.raft(1).read_index(7, cluster.now_us)
     cluster.stabilize()
     cluster.heartbeat(1)
-    assert cluster.raft(5).log.last_index == cluster.raft(1).log.last_index, "it does get everything"
-    assert cluster.raft(1).commit_index == 2
+    leading = cluster.raft(1).leading
+    assert leading is not None
+    assert [leading.progress[replica].round for replica in (2, 4, 5)] == [0, 2, 2]
     assert cluster.nodes[1].read_states == []
     cluster.run(1.2, paused=(2, 3))
     assert cluster.leaders() == []
+
+
+def test_votes_of_staging_replicas_are_not_counted() -> None:
+    cluster = with_two_staging()
+    raft = cluster.raft(1)
+    cluster.run(1.2, paused=(2, 3))
+    cluster.campaign(1)
+    for replica in (4, 5):
+        raft.step(RequestPreVoteReply(SHARD, 2, replica, 1, True), cluster.now_us)
+    assert raft.term == 1, "it is not elected before the election"
+    raft.step(RequestPreVoteReply(SHARD, 2, 2, 1, True), cluster.now_us)
+    assert (raft.role, raft.term) == (Role.CANDIDATE, 2)
 
 
 def test_a_staging_replica_that_is_dead_is_never_promoted() -> None:
