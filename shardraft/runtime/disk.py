@@ -18,7 +18,7 @@ from shardraft.errors import StorageError
 from shardraft.host.ports import Store
 from shardraft.host.turn import LogBatch
 
-STOP_SECONDS_MAX: Final = 10.0
+STOP_SECONDS_MAX: Final = 5.0
 """A thread that still works after this long hangs in a write that its disk does not finish."""
 Job = Callable[[], Callable[[], None]]
 """Runs on the thread; what it returns runs on the loop."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+import attrs
 import trio
 
 from shardraft.errors import InvalidArgument, StorageError
+from shardraft.server.open_files import fit_open_files
 from shardraft.server.options import ServerOptions
 from shardraft.server.process import PortRefused, Process
 from shardraft.server.telemetry import Telemetry, log_to_stderr
@@ -36,6 +38,7 @@ def run(options: ServerOptions) -> int:
         return EXIT_USAGE
     exit_code = EXIT_REFUSED
     try:
+        options = attrs.evolve(options, config=fit_open_files(options.config, telemetry))
         exit_code = trio.run(Process(options, telemetry).run)
     except* (StorageError, PortRefused) as errors:
         telemetry.fail(_leaf(errors))

@@ -12,7 +12,7 @@ from shardraft.server.telemetry import Telemetry
 from shardraft.transport.connection import Connection
 from shardraft.transport.handshake import shake_hands_as_client
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused
-from shardraft.transport.sockets import connect_tcp
+from shardraft.transport.sockets import connect_tcp, why_not_connected
 from shardraft.types import Endpoint
 from shardraft.wire.hello import HELLO_BYTES_MAX, Hello, HelloReply, Role
 
@@ -33,7 +33,7 @@ async def hear_cluster_id(options: ServerOptions, telemetry: Telemetry) -> bytes
             except ProtocolError as error:
                 telemetry.record_transport(ConnectionRefused(str(parent), error.code, str(error)))
             except (OSError, UnicodeError, trio.TooSlowError) as error:  # UnicodeError: an impossible host name.
-                telemetry.record_transport(ConnectFailed(str(parent), attempt, str(error) or "no answer"))
+                telemetry.record_transport(ConnectFailed(str(parent), attempt, why_not_connected(error)))
         await trio.sleep(wait_seconds)
         wait_seconds = min(2 * wait_seconds, _WAIT_SECONDS_MAX)
 

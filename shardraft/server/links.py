@@ -110,7 +110,6 @@ class ParentLink:
         self._number = around.connections.next_number()
         around.network.connections[self._number] = connection
         around.inbox.put(ParentConnected(now_us(), self._number))
-        around.telemetry.say("parent-connected", parent=reply.host, remote=connection.remote, tier=reply.tier)
 
     async def received(self, frames: list[bytes]) -> None:
         inbox = self._surroundings.inbox
@@ -123,7 +122,6 @@ class ParentLink:
         around = self._surroundings
         del around.network.connections[self._number]
         around.inbox.put(ConnectionClosed(now_us(), self._number))
-        around.telemetry.say("parent-disconnected", remote=str(self._dialer.endpoint))
         self._try_next()
 
     def _note(self, note: TransportNote) -> None:

@@ -18,7 +18,7 @@ from shardraft.server.options import ServerOptions
 from shardraft.server.running import Running
 from shardraft.server.telemetry import Telemetry
 from shardraft.storage.store import LmdbStore
-from shardraft.transport.sockets import open_listeners
+from shardraft.transport.sockets import open_listeners, why_not_connected
 
 STOP_SECONDS_MAX: Final = 10.0
 """A graceful stop that takes longer is cut short; nothing that was promised depends on it."""
@@ -48,6 +48,8 @@ class Process:
                 nursery.start_soon(self._watch_signals, signals)
                 await self._open_and_serve()
                 nursery.cancel_scope.cancel()
+        if not self._exit_code:
+            self._telemetry.say("stopped")
         return self._exit_code
 
     async def _open_and_serve(self) -> None:
@@ -63,15 +65,13 @@ class Process:
             if not await running.close_disks():
                 self._end_at_once()
             store.close()
-        self._telemetry.say("stopped")
 
     async def _listen(self) -> list[trio.SocketListener]:
         options = self._options
         try:
             return await open_listeners(options.listen, insecure=options.insecure)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise PortRefused(f"cannot listen on {options.listen}: {reason}") from error
+            raise PortRefused(f"cannot listen on {options.listen}: {why_not_connected(error)}") from error
 
     async def _open_store(self) -> tuple[LmdbStore, Recovered]:
         options = self._options
@@ -84,7 +84,8 @@ class Process:
 
     def _disk_failed(self, error: BaseException) -> None:
         """DESIGN promise 6: after a failed commit nothing that the disk says is believed; the process ends."""
-        self._telemetry.fail(as_storage_error(error))
+        if self._exit_code != EXIT_FAILED:  # The first of several reasons is the one to tell.
+            self._telemetry.fail(as_storage_error(error))
         self._exit_code = EXIT_FAILED
         self._scope.cancel()
 

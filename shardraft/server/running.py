@@ -26,6 +26,7 @@ from shardraft.server.telemetry import Telemetry
 from shardraft.storage.store import LmdbStore
 from shardraft.transport.listener import Listener
 from shardraft.transport.notes import HandlerFailed, TransportNote
+from shardraft.types import NO_HOST, HostId, ReplicaId, ShardId
 from shardraft.wire.client import CapnpBatchCodec
 from shardraft.wire.hello import Hello, Role
 
@@ -48,6 +49,7 @@ class Running:
         on_failure: Callable[[BaseException], None],
     ) -> None:
         config = options.config
+        book = PeerBook(options.data_dir)
         self._options = options
         self._store = store
         self._identity = recovered.identity
@@ -68,11 +70,11 @@ class Running:
             endpoint=self._endpoint,
             is_learner=bool(options.parents),
         )
+        telemetry.host_of = self._host_of
         self._driver = Driver(
             self._host, store, self._network, self._inbox, config.limits, telemetry.record, on_failure
         )
         peers = frozenset(peer for peer, _ in options.peers)
-        book = PeerBook(options.data_dir)
         self._connections = Connections(self._host, self._identity, peers, book, self._inbox, self._network)
         self._listener = Listener(
             self._connections.admit,
@@ -126,6 +128,10 @@ class Running:
             start=identity.incarnation,
             shards=len(self._host.replicas),
         )
+
+    def _host_of(self, shard: ShardId, replica: ReplicaId) -> HostId:
+        voter = self._host.voters.get(shard)
+        return NO_HOST if voter is None else voter.host_of(replica)
 
     # Connections to others.
 

@@ -6,20 +6,20 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
 import attrs
 
 from shardraft.host.turn import HostNote
-from shardraft.raft.ready import Campaigned, Refused
+from shardraft.learner.ready import WHOLE_LINK, LearnerNote
+from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Refused
 from shardraft.transport.notes import ConnectFailed, HandlerFailed, TransportNote
-
-_LEVELS: Final = {Campaigned: logging.DEBUG, Refused: logging.WARNING}
-"""Everything else that a host says is worth a line at the usual level."""
+from shardraft.types import NO_HOST, NO_REPLICA, HostId, ReplicaId, ShardId
 
 PROVOKED_LINES_MAX: Final = 20
-PROVOKED_WINDOW_SECONDS: Final = 10.0
+PROVOKED_WINDOW_SECONDS: Final = 60.0
 """What others provoke gets at most so many lines of one event within so long: nobody outside may fill the disk.
 The next line of that event says how many were left out (``suppressed``)."""
 
@@ -61,6 +61,8 @@ def _plain(value: object) -> object:
 
 
 def _quoted(value: object) -> object:
+    if value is None:
+        return "none"
     if isinstance(value, str) and (not value or not value.isprintable() or set(value) & set(' "=')):
         return json.dumps(value)
     return value
@@ -94,12 +96,17 @@ class _Provoked:
 
 
 class Telemetry:
-    """The process's log. Every line is an event name and fields named as in the glossary."""
+    """The process's log. Every line is an event name and fields named as in the glossary.
+
+    ``host_of`` says which host holds a replica, since operators know hosts and Raft knows replicas.
+    """
 
     def __init__(self, host: int) -> None:
         self._logger = logging.getLogger("shardraft")
         self._host = host
+        self.host_of: Callable[[ShardId, ReplicaId], HostId] = lambda shard, replica: NO_HOST
         self._provoked: dict[str, _Provoked] = {}
+        self._led: set[ShardId] = set()
 
     def say(self, event: str, level: int = logging.INFO, **fields: object) -> None:
         """One line: what happened and its fields."""
@@ -131,9 +138,29 @@ class Telemetry:
             if isinstance(note, Refused):
                 self._warn_provoked(event, _fields_of(note))
                 continue
-            level = _LEVELS.get(type(note), logging.INFO)
+            level = self._level_of(note)
             if self._logger.isEnabledFor(level):
-                self.say(event, level, **_fields_of(note))
+                self.say(event, level, **self._told(note))
+
+    def _level_of(self, note: HostNote) -> int:
+        if isinstance(note, Campaigned):
+            return logging.DEBUG
+        if isinstance(note, BecameLeader):
+            self._led.add(note.shard)
+        elif isinstance(note, BecameFollower):
+            led = note.shard in self._led
+            self._led.discard(note.shard)
+            # Who follows nobody either led until then, which matters, or is about to say whom it follows.
+            return logging.INFO if led or note.leader != NO_REPLICA else logging.DEBUG
+        return logging.INFO
+
+    def _told(self, note: HostNote) -> dict[str, object]:
+        fields = _fields_of(note)
+        if isinstance(note, BecameFollower):
+            fields["leader"] = self.host_of(note.shard, note.leader) or None
+        elif isinstance(note, LearnerNote) and note.shard == WHOLE_LINK:
+            del fields["shard"]
+        return fields
 
     def _warn_provoked(self, event: str, fields: dict[str, object]) -> None:
         if self._may_speak(event):

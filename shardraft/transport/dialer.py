@@ -13,7 +13,7 @@ from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.transport.connection import Connection
 from shardraft.transport.handshake import shake_hands_as_client
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, HandlerFailed, Record
-from shardraft.transport.sockets import connect_tcp
+from shardraft.transport.sockets import connect_tcp, why_not_connected
 from shardraft.types import Endpoint
 from shardraft.wire.hello import Hello, HelloReply
 
@@ -95,8 +95,7 @@ class Dialer:
                 return await self._connect(self.endpoint, self._timing)
         except (OSError, UnicodeError, trio.TooSlowError) as error:  # UnicodeError: an impossible host name.
             self._failures += 1
-            text = str(error) or "no answer"
-            self._record(ConnectFailed(str(self.endpoint), self._failures, text))
+            self._record(ConnectFailed(str(self.endpoint), self._failures, why_not_connected(error)))
             return None
 
     async def _serve(self, stream: trio.abc.Stream) -> None:

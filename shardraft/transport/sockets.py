@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from contextlib import suppress
 from ipaddress import ip_address
@@ -75,6 +76,16 @@ def tune(stream: trio.SocketStream, timing: TransportConfig) -> None:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_SECONDS)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_SECONDS)
+
+
+def why_not_connected(error: Exception) -> str:
+    """Why ``connect_tcp`` failed or took too long, in the operating system's words."""
+    cause: BaseException = error
+    while (deeper := cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__) is not None:
+        cause = deeper  # An attempt per address: trio reports them as a group behind an error of its own.
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return str(cause) or "no answer"
 
 
 def remote_name(stream: trio.abc.Stream) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_a_lost_learner_is_simply_made_anew(tmp_path: Path) -> None:
         shutil.rmtree(stopped(cluster, 101).data_dir)
         load.wait_for_more()
         cluster.start(101)
+
+
+def test_a_disk_that_fails_ends_its_host_and_nothing_else(tmp_path: Path) -> None:
+    with process_cluster(tmp_path) as cluster, workload(cluster) as load:
+        victim = cluster.processes[cluster.busiest_leader()]
+        resource.prlimit(victim.pid, resource.RLIMIT_FSIZE, (0, 0))  # Not a byte more goes into any file.
+        assert victim.exit_code() == 1
+        victim.heard("failed", reason="this host stops, since after a failed sync a later one may lie")
+        load.wait_for_more()
+        victim.start()
+        load.wait_for_more()
 
 
 @pytest.fixture

@@ -51,6 +51,8 @@ def test_a_killed_learner_resumes_from_its_own_index(tmp_path: Path, killed: int
         load.wait_for_more()
         cluster.start(killed)
         load.wait_for_more()
+        cluster.wait_until_ready()
+        assert not [event for event in cluster.processes[killed].events if event["event"] == "copy"]
 
 
 def test_a_learner_follows_its_parent_through_the_parents_death(tmp_path: Path) -> None:
@@ -58,5 +60,5 @@ def test_a_learner_follows_its_parent_through_the_parents_death(tmp_path: Path) 
         cluster.processes[1].kill()  # The learner of tier 1 moves on to host 2.
         load.wait_for_more()
         cluster.start(1)
-        cluster.processes[101].heard("parent-connected", parent=2)
+        cluster.processes[101].heard("learner", about=2, what="attached at tier 1")
         load.wait_for_more()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,24 +18,28 @@ from tests.process.workload import workload
 
 pytestmark = pytest.mark.slow
 
+READERS = 16
+"""So many that some of them are heard, by a sleeper that wakes, before the new leader is."""
+
 
 def test_a_leader_that_slept_answers_no_stale_read(tmp_path: Path) -> None:
-    with process_cluster(tmp_path, shards=1) as cluster, workload(cluster) as load:
+    with process_cluster(tmp_path, shards=1) as cluster, workload(cluster) as load, ExitStack() as stack:
         sleeper, shard_map = cluster.leader_of(1), cluster.shard_map()
-        with WireClient(cluster.endpoints[sleeper]) as client:
-            client.hello()
-            cluster.processes[sleeper].send_signal(signal.SIGSTOP)
-            load.wait_for_more()  # Another leads and acknowledges writes that the sleeper knows nothing of.
-            key, written = next(reversed(load.acknowledged.items()))
-            routing_key = shard_map.routing_key(key)
-            client.send(encode_request(ReadRequest(1, 1, 1, 10_000, Consistency.LINEARIZABLE, [routing_key])))
-            cluster.processes[sleeper].send_signal(signal.SIGCONT)
+        clients = [stack.enter_context(WireClient(cluster.endpoints[sleeper])).hello() for _ in range(READERS)]
+        cluster.processes[sleeper].send_signal(signal.SIGSTOP)
+        load.wait_for_more()  # Another leads and acknowledges writes that the sleeper knows nothing of.
+        key, written = next(reversed(load.acknowledged.items()))
+        request = ReadRequest(1, 1, 1, 10_000, Consistency.LINEARIZABLE, [shard_map.routing_key(key)])
+        for client in clients:
+            client.send(encode_request(request))
+        cluster.processes[sleeper].send_signal(signal.SIGCONT)
+        for client in clients:
             reply = client.reply()
-        if isinstance(reply, ReadReply):
-            assert reply.revisions[0] >= written.revision
-        else:
-            assert isinstance(reply, ErrorReply)
-            assert isinstance(reply.error, NotLeader)
+            if isinstance(reply, ReadReply):
+                assert reply.revisions[0] >= written.revision
+            else:
+                assert isinstance(reply, ErrorReply)
+                assert isinstance(reply.error, NotLeader)
         eventually(lambda: cluster.shard_status(sleeper, 1).role == "follower")
         load.wait_for_more()
 

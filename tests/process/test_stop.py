@@ -81,5 +81,6 @@ def test_a_learner_that_still_looks_for_its_parent_stops_at_once(tmp_path: Path)
         cluster.start(101)
         cluster.processes[101].heard("connect-failed", remote=str(cluster.endpoints[1]))
         assert cluster.processes[101].stop() == 0
+        cluster.processes[101].heard("stopped")
     finally:
         cluster.abolish()

@@ -1,0 +1,95 @@
+"""The disk threads: jobs in order, results on the loop, no second chance after a failure, no endless wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from shardraft.host.turn import LogBatch
+from shardraft.runtime import disk
+from shardraft.runtime.disk import DiskThread, LogThread
+
+pytestmark = pytest.mark.trio
+
+
+def unreached(_: BaseException) -> None:
+    raise AssertionError("no job failed")
+
+
+async def test_jobs_run_in_order_and_their_results_reach_the_loop_in_order() -> None:
+    done: list[int] = []
+    loop = threading.get_ident()
+    thread = DiskThread("disk", unreached)
+
+    def job(number: int) -> Callable[[], None]:
+        assert threading.get_ident() != loop
+        return lambda: done.append(number) if threading.get_ident() == loop else None
+
+    for number in range(100):
+        thread.submit(lambda number=number: job(number))
+    assert await thread.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    assert done == list(range(100))
+
+
+async def test_after_a_failure_nothing_runs_any_more() -> None:
+    failures: list[BaseException] = []
+    ran: list[int] = []
+    failed = trio.Event()
+
+    def on_failure(error: BaseException) -> None:
+        failures.append(error)
+        failed.set()
+
+    thread = DiskThread("disk", on_failure)
+
+    def fail() -> Callable[[], None]:
+        raise OSError("no more")
+
+    thread.submit(fail)
+    thread.submit(lambda: lambda: ran.append(1))
+    await failed.wait()
+    assert await thread.stop()
+    assert [str(error) for error in failures] == ["no more"]
+    assert ran == []
+
+
+async def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "STOP_SECONDS_MAX", 0.01)
+    answers = threading.Event()
+    thread = DiskThread("disk", unreached)
+    thread.submit(lambda: answers.wait() and (lambda: None))
+    assert not await thread.stop()
+    answers.set()
+
+
+class SlowStore:
+    """Holds the first commit until it is let go; ``commits`` says how many batches each took along."""
+
+    def __init__(self) -> None:
+        self.commits: list[int] = []
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+
+    def commit_log(self, batches: list[LogBatch]) -> None:
+        self.commits.append(len(batches))
+        self.begun.set()
+        assert self.may_end.wait(5)
+
+
+async def test_log_batches_that_wait_share_one_commit_and_are_reported_in_order() -> None:
+    store = SlowStore()
+    reported: list[int] = []
+    thread = LogThread(store, reported.extend, unreached)  # type: ignore[arg-type]  # It only commits.
+    thread.commit(1, LogBatch())
+    await trio.to_thread.run_sync(store.begun.wait)
+    for number in range(2, 6):
+        thread.commit(number, LogBatch())
+    store.may_end.set()
+    assert await thread.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    assert store.commits == [1, 4]
+    assert reported == [1, 2, 3, 4, 5]
