@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, TypeAlias
 
+from shardraft.host.events import DiskSpace
 from shardraft.sim.network import LinkQuality, Node
 from shardraft.sim.process import Process
 from shardraft.sim.world import World
@@ -47,6 +48,8 @@ class Faults:
             self._worsen_network,
             self._slow_link,
             self._slow_disk,
+            self._fill_disk,
+            self._damage_copy,
             self._pause,
             self._cut_client,
         ]
@@ -261,12 +264,27 @@ class Faults:
     def _slow_disk(self) -> None:
         process = self._random.choice(list(self._world.processes.values()))
         slowness = self._random.choice((10, 50, 400, 2_000))
-        self._world.note(f"the disk of {process.node} is {slowness} times slower")
-        process.disk.slowness = slowness
+        if self._random.random() < 0.5:
+            self._world.note(f"the disk of {process.node} is {slowness} times slower")
+            process.disk.slowness = slowness
+        else:
+            self._world.note(f"the log of {process.node} is {slowness} times slower")
+            process.disk.log_slowness = slowness
         self._later((100_000, 3_000_000), lambda: self._good_disk(process))
 
+    def _fill_disk(self) -> None:
+        process = self._random.choice(self._world.voters())
+        self._world.note(f"the disk of {process.node} is nearly full")
+        process.take(DiskSpace, True)
+        self._later((100_000, 3_000_000), lambda: self._world.make_room(process))
+
+    def _damage_copy(self) -> None:
+        process = self._random.choice(list(self._world.processes.values()))
+        self._world.note(f"the next copy that {process.node} sends is damaged")
+        process.disk.store.damages_next_chunk = True
+
     def _good_disk(self, process: Process) -> None:
-        process.disk.slowness = 1
+        process.disk.slowness = process.disk.log_slowness = 1
 
 
 def bad_quality(random: Random) -> LinkQuality:

@@ -9,6 +9,7 @@ The paper's Figure 3, and the rules of PROTOCOL that a single host cannot see br
   equally far have equal hashes;
 * *durability*: what is committed lies on the disks of a majority; a hard state never goes back;
   a vote, a candidacy or an acknowledgement leaves only when what it rests on is on the disk;
+* *linearizable reads* show all that any replica knew to be committed when they arrived;
 * *learners* hold committed entries only, in order, without a gap.
 
 The committed entries go to the oracle, which the clients' histories are compared with.
@@ -22,11 +23,13 @@ from typing import Final
 import attrs
 
 from shardraft.config import Limits
+from shardraft.host.events import RequestReceived
 from shardraft.host.messages import PeerMessage
 from shardraft.host.replica import Replica
 from shardraft.host.turn import Turn
 from shardraft.host.voter import Voter
 from shardraft.kv.commands import BatchCodec
+from shardraft.kv.requests import Consistency, ReadReply, ReadRequest
 from shardraft.raft.entry import Entry
 from shardraft.raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
 from shardraft.raft.ready import BecameLeader, HardState, LogWrite, Role
@@ -49,6 +52,7 @@ class Counts:
     commits: int = 0
     applied: int = 0
     promises: int = 0
+    reads: int = 0
     hard_states: int = 0
     learner_applied: int = 0
 
@@ -89,6 +93,8 @@ class Invariants:
         }
         self._hard_states: dict[tuple[HostId, ShardId], HardState] = {}
         self._seen: dict[tuple[HostId, ShardId], tuple[Index, Index]] = {}
+        self._reads: dict[tuple[HostId, int, int], Index] = {}
+        """By host, connection and request id of a waiting linearizable read: the index that its answer must show."""
 
     def oracle(self, shard: ShardId) -> ShardOracle:
         """The committed history of ``shard``."""
@@ -148,6 +154,28 @@ class Invariants:
                 raise SimulationFailure(f"host {host}, shard {shard}: recovered {state}, which was {before}")
             self._hard_states[host, shard] = state
 
+    # What clients ask of a host.
+
+    def note_request(self, host: HostId, event: RequestReceived) -> None:
+        """A request arrives. A linearizable read must show what is known to be committed at this moment."""
+        request = event.request
+        if isinstance(request, ReadRequest) and request.consistency is Consistency.LINEARIZABLE:
+            self._reads[host, event.connection, request.request_id] = self._shards[request.shard].commit_index
+
+    def check_replies(self, process: Process, turn: Turn) -> None:
+        """Answers leave: those of linearizable reads must come from a state that is new enough."""
+        for connection, replies in turn.replies:
+            for reply in replies:
+                index_min = self._reads.pop((process.node, connection, reply.request_id), None)
+                if index_min is None or not isinstance(reply, ReadReply):
+                    continue
+                self.counts.reads += 1
+                if reply.applied_index < index_min:
+                    raise SimulationFailure(
+                        f"linearizable read: host {process.node} answers from index {reply.applied_index},"
+                        f" and {index_min} was committed when the read arrived"
+                    )
+
     # What leaves a host.
 
     def check_promises(self, host: HostId, messages: Iterable[PeerMessage]) -> None:
@@ -167,6 +195,8 @@ class Invariants:
                 self._check_election(process, note)
         for _, messages in turn.messages:
             self.check_promises(process.node, messages)
+        if turn.replies:
+            self.check_replies(process, turn)
 
     def check_replicas(self, process: Process) -> None:
         """After a turn: commit index and applied state of every replica here."""

@@ -134,6 +134,10 @@ class ShardOracle:
             else (self._written.get((key, revision)) == value)
         )
 
+    def values(self) -> Iterator[bytes]:
+        """Every value that was ever written."""
+        return (value for value in self._written.values() if value is not None)
+
     def ordered(self) -> Iterator[tuple[bytes, Revision, bytes]]:
         """All keys present after ``applied_index``, ascending."""
         for key in sorted(self.items):

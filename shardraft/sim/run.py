@@ -107,12 +107,7 @@ class Simulation:
         return call
 
     def _has_recovered(self, probes: list[WriteCall]) -> bool:
-        world = self.world
-        return (
-            all(probe.done and probe.error is None for probe in probes)
-            and all(world.leader_of(shard.shard) is not None for shard in world.shard_map.shards)
-            and all(world.is_caught_up(process) for process in world.processes.values())
-        )
+        return self.world.has_settled() and all(probe.done and probe.error is None for probe in probes)
 
     def _why_not(self, probes: list[WriteCall]) -> str:
         world = self.world
@@ -166,10 +161,19 @@ class Simulation:
                 compared += world.invariants.check_contents(process)
         except AssertionError as error:
             raise world.failure(str(error)) from error
+        self.check_refusals()
         finding = check(world.workload.finish())
         if not finding.good:
             raise world.failure(f"{finding.verdict.value} at key {finding.key!r}: {finding.reason}")
         return compared
+
+    def check_refusals(self) -> None:
+        """Certainly not applied: none of these values may ever have been written."""
+        world = self.world
+        for shard in world.shard_map.shards:
+            for value in world.invariants.oracle(shard.shard).values():
+                if value in world.workload.refused_values:
+                    raise world.failure(f"a client was told that {value[:16]!r} was certainly not applied, and it was")
 
     def _report(self, recovery_ms: int, compared: int) -> Report:
         world, options = self.world, self.options

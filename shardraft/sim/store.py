@@ -101,6 +101,8 @@ class SimStore:
         self.states: dict[ShardId, KeptState] = {}
         self.on_written: Callable[[LogWrite], None] = lambda write: None
         """For those who watch: hears of each log write when it has taken effect."""
+        self.damages_next_chunk = False
+        """The next chunk read of a spooled copy has a flipped bit."""
         self._chunk_bytes = chunk_bytes
         self._spooled: dict[int, list[bytes]] = {}
         self._staged: dict[ShardId, StagedCopy] = {}
@@ -202,7 +204,11 @@ class SimStore:
 
     def read_chunk(self, copy_id: int, number: int) -> bytes:
         """One chunk of a spooled snapshot."""
-        return self._spooled[copy_id][number]
+        chunk = self._spooled[copy_id][number]
+        if not self.damages_next_chunk:
+            return chunk
+        self.damages_next_chunk = False
+        return chunk[:-1] + bytes([chunk[-1] ^ 1])
 
     def drop_copy(self, copy_id: int) -> None:
         """Forget a spooled snapshot."""

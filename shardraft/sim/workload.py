@@ -34,9 +34,9 @@ _VALUE_BYTES: Final = (8, 8, 8, 60, 400)
 class WorkloadOptions:
     """What the clients are like.
 
-    ``think_ms``: a task's longest wait between two operations. ``stale``: the part of all
-    reads that any replica may answer. ``hot``: the part of all operations that goes to the few hot keys.
-    ``hurry``: the part whose deadline is at most ``hurry_ms`` away.
+    ``think_ms``: a task's longest wait between two operations. ``stale``: the part of all reads that any
+    replica may answer. ``hot``: the part of all operations that goes to the few hot keys. ``hurry``: the
+    part whose deadline is at most ``hurry_ms`` away.
     """
 
     clients: int = 4
@@ -118,6 +118,8 @@ class Workload:
         self._random = random
         self._options = options
         self._judge = judge
+        self.refused_values: set[bytes] = set()
+        """Values that some client was told were certainly not written. Only asked for membership."""
         self._written = 0
         self._seen: dict[bytes, int] = {}
         """The revision of each key that any client saw last: what a compare-and-set expects."""
@@ -277,6 +279,8 @@ class Workload:
         """Certainly not applied means that it must have left no trace, so it is left out of the history."""
         if applied == "no":
             self.counts.refused += 1
+            if operation.value is not None:
+                self.refused_values.add(operation.value)
         else:
             self.counts.unknown += 1
             self.history.operations.append(operation)

@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 
 from shardraft.config import HostConfig
-from shardraft.host.events import CopyInstalled, PeerFrameReceived
+from shardraft.host.events import CopyInstalled, DiskSpace, PeerFrameReceived, RequestReceived
 from shardraft.host.messages import PeerMessage
 from shardraft.host.turn import Turn
 from shardraft.raft.ready import BecameLeader, Role
@@ -33,7 +33,7 @@ from shardraft.sim.store import SimStore
 from shardraft.sim.trace import Listener, Trace
 from shardraft.sim.workload import Workload
 from shardraft.types import HostId, ShardId
-from shardraft_router.core import RouterCore
+from shardraft_router.core import RouterCore, RouterLimits
 
 LEARNERS_FROM: Final[HostId] = 101
 CLIENTS_FROM: Final[Node] = 1001
@@ -72,7 +72,9 @@ class World:
         self._make_learners()
         workload = options.workload or vary_workload(self.random)
         self.workload = Workload(self.agenda, self.random, workload, self)
-        self.clients = [self._make_client(CLIENTS_FROM + number) for number in range(workload.clients)]
+        self.clients: list[SimClient] = []
+        for _ in range(workload.clients):
+            self.add_client(vary_router(self.random, self.config))
 
     # Making it.
 
@@ -124,16 +126,17 @@ class World:
                 self.parents[learner.node] = link
             node, tier_above = node + count, tier or tier_above
 
-    def _make_client(self, node: Node) -> SimClient:
+    def add_client(self, limits: RouterLimits) -> SimClient:
+        """One more client, numbered after those that are there; it begins when it is asked for something."""
         core = RouterCore(
             session=self.random.randbytes(16),
             random=Random(self.random.getrandbits(64)),
-            limits=vary_router(self.random, self.config),
+            limits=limits,
             codec=self.codec,
             endpoints=tuple(_endpoint(host) for host in range(1, self.options.hosts + 1)),
         )
-        return SimClient(
-            node,
+        client = SimClient(
+            CLIENTS_FROM + len(self.clients),
             core,
             self.agenda,
             self.random,
@@ -141,8 +144,10 @@ class World:
             self.network,
             self,
             self.workload.completed,
-            lambda client, thing: self.trace.event(self.agenda.now_us, client, thing),
+            lambda node, thing: self.trace.event(self.agenda.now_us, node, thing),
         )
+        self.clients.append(client)
+        return client
 
     # Running it.
 
@@ -216,10 +221,17 @@ class World:
         self.network.cut.clear()
         for node in sorted(self.processes):
             process = self.processes[node]
-            process.disk.slowness = 1
-            if not process.is_up:
+            process.disk.slowness = process.disk.log_slowness = 1
+            process.disk.store.damages_next_chunk = False
+            if process.is_up:
+                self.make_room(process)
+            else:
                 self.start_process(node)
         self.peers.links_changed()
+
+    def make_room(self, process: Process) -> None:
+        """The disk of a process has enough room again."""
+        process.take(DiskSpace, False)
 
     # Looking at it.
 
@@ -253,6 +265,12 @@ class World:
             for shard, replica in process.host.replicas.items()
         )
 
+    def has_settled(self) -> bool:
+        """Has every shard a leader, and has every process applied all that is committed?"""
+        return all(self.leader_of(shard.shard) is not None for shard in self.shard_map.shards) and all(
+            self.is_caught_up(process) for process in self.processes.values()
+        )
+
     def _replicas_of(self, process: Process) -> int:
         shards = self.shard_map.shards if process.is_learner else self.shard_map.shards_on(process.node)
         return len(shards)
@@ -279,7 +297,9 @@ class World:
 
     def process_stepped(self, process: Process, event: object) -> None:
         """The trace holds all that hosts take in."""
-        if type(event) is CopyInstalled:
+        if type(event) is RequestReceived:
+            self.invariants.note_request(process.node, event)
+        elif type(event) is CopyInstalled:
             self.copies_installed += 1
         self.trace.event(self.agenda.now_us, process.node, event)
 
