@@ -13,30 +13,28 @@ struct Batch {
   # as it is. Operations apply in order, each sees the earlier ones and has its own outcome; a batch
   # is all or nothing only when `atomic`.
 
-  session @0 :Data;
-  # The exactly-once session, 16 random bytes.
-  sequence @1 :UInt64;
-  # The batch's number in its session. Batches may arrive in any order.
-  answeredBelow @2 :UInt64;
-  # The client holds the results of all sequences below this; the shard may forget them.
-  epoch @3 :UInt64;
-  # The version of the shard map that the client used.
-  opensSession @4 :Bool;
-  # True until one batch of the session was acknowledged by this shard.
-  atomic @5 :Bool;
-  # All operations apply or none.
-  kinds @6 :Data;
-  # One byte per operation: 1 put, 2 delete.
-  keys @7 :List(Data);
+  head @0 :Data;
+  # 41 fixed bytes, then one byte per operation. Little-endian and unsigned, because one field costs a
+  # reader as much as forty bytes do:
+  #
+  #     session 16 bytes | sequence u64 | answered_below u64 | epoch u64 | flags u8 | kinds
+  #
+  # `session` is the exactly-once session, random. `sequence` is the batch's number in it; batches may
+  # arrive in any order. The client holds the results of all sequences below `answered_below`; the
+  # shard may forget them. `epoch` is the version of the shard map that the client used. Flags: 1 the
+  # session is opened (set until one batch of it was acknowledged by this shard), 2 atomic (all
+  # operations apply or none), 4 `conditions` is used, 8 `positions` is used; others are 0. Kinds: 1
+  # put, 2 delete.
+  keys @1 :List(Data);
   # One routing key per operation.
-  values @8 :List(Data);
+  values @2 :List(Data);
   # One value per operation; empty for a delete.
-  conditions @9 :Data;
-  # Empty, or one u64 per operation: the revision that the key must have, 0 for a key that must be
-  # absent, 2^64-1 for no condition.
-  positions @10 :Data;
-  # Empty, or, for a batch regrouped after a change of the map, one u16 per operation, ascending: its
-  # position in the batch first sent.
+  conditions @3 :Data;
+  # One u64 per operation: the revision that the key must have, 0 for a key that must be absent,
+  # 2^64-1 for no condition.
+  positions @4 :Data;
+  # For a batch regrouped after a change of the map, one u16 per operation, ascending: its position in
+  # the batch first sent.
 }
 
 enum Consistency {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Final
 
 from shardraft.errors import InvalidArgument
@@ -19,7 +20,13 @@ from shardraft.wire.schema import (
 )
 
 _KNOWN_KINDS: Final = bytes((PUT, DELETE))
-_SESSION_BYTES: Final = 16
+SESSION_BYTES: Final = 16
+_HEAD: Final = struct.Struct("<16sQQQB")
+_OPENS_SESSION: Final = 1
+_ATOMIC: Final = 2
+_CONDITIONS: Final = 4
+_POSITIONS: Final = 8
+_FLAGS: Final = _OPENS_SESSION | _ATOMIC | _CONDITIONS | _POSITIONS
 _FIXED_WORDS: Final = 32
 
 
@@ -28,24 +35,21 @@ class CapnpBatchCodec:
 
     def encode_batch(self, batch: Batch) -> bytes:
         """One framed message of a single segment; equal batches give equal bytes."""
+        assert len(batch.session) == SESSION_BYTES, f"a session has {SESSION_BYTES} bytes, not {len(batch.session)}"
         operations = len(batch.kinds)
         size = items_bytes(batch.keys) + items_bytes(batch.values) + 11 * operations
         message = load("client").Batch.new_message(_FIXED_WORDS + size // 8)
-        message.session = batch.session
-        message.sequence = batch.sequence
-        message.answeredBelow = batch.answered_below
-        message.epoch = batch.epoch
-        if batch.opens_session:
-            message.opensSession = True
-        if batch.atomic:
-            message.atomic = True
-        message.kinds = batch.kinds
-        message.keys = batch.keys
-        message.values = batch.values
+        flags = (_OPENS_SESSION if batch.opens_session else 0) | (_ATOMIC if batch.atomic else 0)
         if batch.conditions:
+            flags |= _CONDITIONS
             message.conditions = pack_numbers(batch.conditions)
         if batch.positions:
+            flags |= _POSITIONS
             message.positions = pack_positions(batch.positions)
+        head = _HEAD.pack(batch.session, batch.sequence, batch.answered_below, batch.epoch, flags)
+        message.head = head + batch.kinds
+        message.keys = batch.keys
+        message.values = batch.values
         encoded: bytes = message.to_bytes()
         return encoded
 
@@ -56,22 +60,24 @@ class CapnpBatchCodec:
         """
         try:
             message = open_message(load("client").Batch, payload)
+            head: bytes = message.head
+            session, sequence, answered_below, epoch, flags = _HEAD.unpack_from(head)
             batch = Batch(
-                message.session,
-                message.sequence,
-                message.answeredBelow,
-                message.opensSession,
-                message.atomic,
-                message.epoch,
-                message.kinds,
+                session,
+                sequence,
+                answered_below,
+                flags & _OPENS_SESSION != 0,
+                flags & _ATOMIC != 0,
+                epoch,
+                head[_HEAD.size :],
                 data_list(message.keys),
                 data_list(message.values),
-                unpack_numbers(message.conditions),
-                unpack_positions(message.positions),
+                unpack_numbers(message.conditions) if flags & _CONDITIONS else (),
+                unpack_positions(message.positions) if flags & _POSITIONS else (),
             )
         except MALFORMED:
             raise InvalidArgument("the batch is no message of this protocol") from None
-        fault = _fault(batch)
+        fault = _fault(batch) if flags <= _FLAGS else "the batch has a flag that this program does not know"
         if fault:
             raise InvalidArgument(fault)
         return batch
@@ -79,8 +85,6 @@ class CapnpBatchCodec:
 
 def _fault(batch: Batch) -> str | None:
     operations = len(batch.kinds)
-    if len(batch.session) != _SESSION_BYTES:
-        return f"a session has {_SESSION_BYTES} bytes, not {len(batch.session)}"
     if not operations:
         return "the batch holds no operation"
     if len(batch.keys) != operations or len(batch.values) != operations:

@@ -183,8 +183,6 @@ def batch_with(**changes: Any) -> Batch:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"session": b""}, "a session has 16 bytes, not 0"),
-        ({"session": bytes(17)}, "a session has 16 bytes, not 17"),
         ({"kinds": b"", "keys": [], "values": []}, "no operation"),
         ({"keys": [b"a", b"b"]}, "not of one length"),
         ({"values": [b"1", b"2", b"", b""]}, "not of one length"),
@@ -206,11 +204,29 @@ def test_columns_that_do_not_fit_together_are_refused(changes: dict[str, Any], s
     assert raised.value.applied == "no"
 
 
-@pytest.mark.parametrize(("column", "length"), [("conditions", 23), ("positions", 5)])
+def altered_batch(column: str, content: bytes) -> bytes:
+    batch = batch_with(conditions=(1, 2, 3), positions=(1, 2, 3))
+    message = load("client").Batch.from_segments([CODEC.encode_batch(batch)[8:]]).as_builder()
+    setattr(message, column, content)
+    encoded: bytes = message.to_bytes()
+    return encoded
+
+
+@pytest.mark.parametrize(("column", "length"), [("conditions", 23), ("positions", 5), ("head", 40), ("head", 0)])
 def test_a_column_that_ends_inside_a_number_is_refused(column: str, length: int) -> None:
-    message = load("client").Batch.from_segments([CODEC.encode_batch(batch_with())[8:]]).as_builder()
-    setattr(message, column, bytes(length))
-    refused(CODEC.decode_batch, message.to_bytes())
+    refused(CODEC.decode_batch, altered_batch(column, bytes(length)))
+
+
+@pytest.mark.parametrize("flags", [16, 128, 255])
+def test_a_batch_with_an_unknown_flag_is_refused(flags: int) -> None:
+    error = refused(CODEC.decode_batch, altered_batch("head", bytes(40) + bytes([flags, PUT, PUT, DELETE])))
+    assert "a flag that this program does not know" in str(error)
+
+
+@pytest.mark.parametrize("session", [b"", bytes(15), bytes(17)])
+def test_a_session_of_another_length_is_never_written(session: bytes) -> None:
+    with pytest.raises(AssertionError, match="a session has 16 bytes"):
+        CODEC.encode_batch(batch_with(session=session))
 
 
 def test_more_operations_than_positions_can_name_are_refused() -> None:
