@@ -170,7 +170,12 @@ class Running:
             self._telemetry.record_transport(note)
 
     def _disk_is_stale(self, text: str) -> None:
-        self._on_failure(StorageError(text))
+        try:
+            self._store.condemn(text)
+        except StorageError as error:
+            self._on_failure(error)
+        else:
+            self._on_failure(StorageError(text))
 
     async def _watch_disk(self) -> None:
         """Tell the host when the disk is nearly full, and when it no longer is."""

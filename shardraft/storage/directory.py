@@ -18,6 +18,7 @@ LOCK_NAME: Final = "lock"
 LOG_NAME: Final = "log"
 STATE_NAME: Final = "state"
 COPIES_NAME: Final = "copies"
+SUPERSEDED_NAME: Final = "superseded"
 
 
 @attrs.frozen(slots=True)
@@ -51,6 +52,11 @@ class DataDirectory:
     @property
     def copies(self) -> Path:
         return self.path / COPIES_NAME
+
+    @property
+    def superseded(self) -> Path:
+        """Why this directory must never be used again; there is no such file in one that may (``condemn``)."""
+        return self.path / SUPERSEDED_NAME
 
     def free_bytes(self) -> int:
         """What an ordinary process may still write to this file system, bytes."""

@@ -123,6 +123,28 @@ def _fill(places: DataDirectory, identity: Identity) -> None:
     sync_directory(places.path.resolve().parent)
 
 
+def condemn(directory: DataDirectory, reason: str) -> None:
+    """Let no process ever start from this directory again, because others know a later start of its host.
+
+    Without that an old copy would be taken for the newest once it was started often enough, since every
+    start counts. Raises ``StorageError`` when the disk does not take it.
+    """
+    try:
+        replace_file(directory.superseded, reason.encode())
+    except OSError as error:
+        raise StorageError(f"{directory.superseded} cannot be written ({error.strerror}): {reason}") from error
+
+
+def _check_not_superseded(directory: DataDirectory) -> None:
+    try:
+        reason = directory.superseded.read_text(errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{directory.superseded} cannot be read ({error.strerror}): check the disk") from error
+    raise StorageError(f"{directory.path} was refused by another host of its cluster: {reason}")
+
+
 def check_directory(directory: DataDirectory, cluster_id: bytes | None, host: HostId | None) -> Identity:
     """The identity of a data directory, which must be that of the given cluster and host (None: any).
 
@@ -143,6 +165,7 @@ def check_directory(directory: DataDirectory, cluster_id: bytes | None, host: Ho
             f"{directory.path} belongs to host {identity.host}, not to host {host}: "
             "give each host its own data directory"
         )
+    _check_not_superseded(directory)
     return identity
 
 

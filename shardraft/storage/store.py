@@ -20,7 +20,7 @@ from shardraft.shards.shard_map import ShardMap
 from shardraft.storage.copying import IncomingCopies, OutgoingCopies
 from shardraft.storage.directory import DataDirectory, DirectoryLock
 from shardraft.storage.environment import MAP_BYTES
-from shardraft.storage.identity import begin_incarnation, check_directory
+from shardraft.storage.identity import begin_incarnation, check_directory, condemn
 from shardraft.storage.inspection import dry_run, inspect_data_file
 from shardraft.storage.log import LogEnvironment, StoredLog
 from shardraft.storage.recovery import check_known, recover_shard
@@ -177,6 +177,10 @@ class LmdbStore:
 
     def reset_log(self, shard: ShardId, index: Index, term: Term) -> None:
         self._log.reset(shard, index, term)
+
+    def condemn(self, reason: str) -> None:
+        """Let no process ever start from this directory again: others know a later start of this host."""
+        condemn(self._places, reason)
 
     def free_bytes(self) -> int:
         """How much more can be written before the disk or a map is full, at least; a few microseconds."""

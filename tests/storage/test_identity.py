@@ -152,3 +152,23 @@ def test_a_second_process_is_told_who_holds_the_directory(lmdb_world: LmdbWorld)
     with pytest.raises(StorageError, match=rf"is in use by process {os.getpid()}: stop that process first"):
         open_store(store.directory, cluster_id=CLUSTER, host=HOST)
     lmdb_world.reopen(store)
+
+
+# A directory that others know a later start of.
+
+
+def test_a_condemned_directory_is_never_opened_again(used: Path) -> None:
+    store = open_store(used, cluster_id=CLUSTER, host=HOST)
+    store.condemn("host 1 was met in start 7")
+    store.close()
+    for _ in range(2):
+        with pytest.raises(StorageError, match="refused by another host of its cluster: host 1 was met in start 7"):
+            start(used)
+
+
+def test_a_directory_that_cannot_be_condemned_says_so(used: Path) -> None:
+    store = open_store(used, cluster_id=CLUSTER, host=HOST)
+    (used / "superseded.tmp").mkdir()
+    with pytest.raises(StorageError, match="superseded cannot be written"):
+        store.condemn("host 1 was met in start 7")
+    store.close()
