@@ -86,7 +86,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every expected error is one line on stderr."""
     try:
         result = group.main(arguments, prog_name="shardraft", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # Python has none when the caller closed it (">&-").
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
         return EXIT_USAGE
