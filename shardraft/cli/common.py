@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import json
 import os
 import sys
@@ -174,7 +175,9 @@ def shown(data: bytes) -> str:
 
 
 def standard_output() -> BinaryIO:
-    """Standard output for bytes; what was printed before comes first."""
+    """Standard output for bytes; what was printed before comes first. ``OSError`` when the caller closed it."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
     sys.stdout.flush()
     return sys.stdout.buffer
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, TypeAlias
 
 import trio
 
@@ -136,6 +137,19 @@ class Import:
 def _is_about_one_record(error: ShardraftError) -> bool:
     """Whether other records may still be written: too large, no such key; but not: nobody answers."""
     return isinstance(error, ValueError | Conflict)
+
+
+def files_below(directory: Path) -> Iterator[Path]:
+    """Every regular file below ``directory``, links aside. ``OSError`` when a directory in it cannot be listed:
+    an import that leaves out what it could not see would look complete."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    for place, _, names in os.walk(directory, onerror=fail):
+        for path in (Path(place, name) for name in names):
+            if path.is_file() and not path.is_symlink():
+                yield path
 
 
 def records_of_directory(directory: Path, paths: Iterable[Path], prefix: bytes) -> Iterator[Record]:

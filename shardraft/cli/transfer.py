@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from shardraft.cli.common import bytes_of, shown, standard_output, target_of, target_options, with_router
-from shardraft.cli.failures import EXIT_REFUSED, EXIT_USAGE, line_of
+from shardraft.cli.failures import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE, line_of
 from shardraft.cli.importing import (
     NOT_WRITTEN,
     UNKNOWN,
     BadRecord,
     Import,
     Record,
+    files_below,
     records_of_directory,
     records_of_lines,
 )
@@ -59,12 +60,18 @@ def import_command(
     target = target_of(endpoints, timeout_seconds)
     with _records(source, bytes_of(prefix, is_base64=False)) as (records, bytes_total):
         started = time.monotonic()
+        interrupted = False
         with progress("importing", bytes_total) as advance:
             task = Import(records, advance)
-            with_router(target, task.run)
+            try:
+                with_router(target, task.run)
+            except* KeyboardInterrupt:
+                interrupted = True
         seconds = time.monotonic() - started
     if failed_path is not None:
         failed_path.write_bytes(b"".join(task.failure_lines()))
+    if interrupted:
+        return _report_interruption(task)
     return _report(task, seconds)
 
 
@@ -74,11 +81,21 @@ def _records(source: str, prefix: bytes) -> Iterator[tuple[Iterator[Record], int
     if source == "-":
         yield records_of_lines(sys.stdin.buffer, prefix), None
     elif Path(source).is_dir():
-        paths = sorted(path for path in Path(source).rglob("*") if path.is_file() and not path.is_symlink())
+        paths = sorted(files_below(Path(source)))
         yield records_of_directory(Path(source), paths, prefix), sum(path.stat().st_size for path in paths)
     else:
         with open(source, "rb") as file:
             yield records_of_lines(file, prefix), os.fstat(file.fileno()).st_size
+
+
+def _report_interruption(task: Import) -> int:
+    under_way = task.taken - task.written - len(task.failures)
+    print(
+        f"error: interrupted: {task.written} written, {task.count(NOT_WRITTEN)} not written, "
+        f"{task.count(UNKNOWN) + max(0, under_way)} unknown; importing again is safe",
+        file=sys.stderr,
+    )
+    return EXIT_INTERRUPTED
 
 
 def _report(task: Import, seconds: float) -> int:

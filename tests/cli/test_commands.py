@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -204,3 +206,20 @@ def test_a_reader_that_has_seen_enough_ends_a_scan_quietly(cluster: DevCluster, 
     )
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert ran.stdout.count(b"\n") == 1
+
+
+def test_an_interrupted_import_says_in_one_line_what_became_of_its_records(cluster: DevCluster) -> None:
+    command = [*SHARDRAFT, "import", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cluster.environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        for number in range(2000):
+            process.stdin.write(b'{"key": "interrupted/%d", "value": "1"}\n' % number)
+        process.stdin.flush()
+        eventually(lambda: bool(out(cluster.shardraft("scan", "interrupted/", "--limit", "1"))))
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().decode()
+        assert process.wait(30) == 130
+    assert re.fullmatch(r"error: interrupted: \d+ written, 0 not written, \d+ unknown; importing again is safe\n", said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from shardraft.cli.importing import (
     BadRecord,
     Import,
     Record,
+    files_below,
     records_of_directory,
     records_of_lines,
 )
@@ -180,3 +182,23 @@ async def test_a_file_that_is_gone_or_far_too_large_is_one_failed_record(
         b"large": (NOT_WRITTEN, "a file of 4 bytes"),
     }
     assert (task.stopped, task.exit_code) == (None, 2)
+
+
+async def test_a_directory_that_cannot_be_listed_is_an_error_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "file").write_bytes(b"1")
+    (tmp_path / "link").symlink_to("open/file")
+    assert list(files_below(tmp_path)) == [tmp_path / "open" / "file"]
+    # Permissions do not stop root, as which tests may run.
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name == "open":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PermissionError):
+        list(files_below(tmp_path))

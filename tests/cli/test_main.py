@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shardraft.cli import main
+from shardraft.cli.common import standard_output
 from shardraft.cli.failures import exit_code_of, leaf_of, line_of
 from shardraft.errors import (
     Conflict,
@@ -152,6 +153,18 @@ def test_an_expected_error_is_one_line(
     monkeypatch.setattr(main.group, "main", fail)
     assert main.run([]) == code
     assert capsys.readouterr().err == said
+
+
+def test_a_closed_standard_output_is_no_crash() -> None:
+    command = f"{sys.executable} -m shardraft --version >&-"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+def test_bytes_for_a_closed_standard_output_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(OSError, match="standard output is closed"):
+        standard_output()
 
 
 def test_a_bug_leaves_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
