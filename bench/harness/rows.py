@@ -90,7 +90,7 @@ class Row:
             Kind.FAILOVER: f"kill -9 of the leader under 100 puts/s, {self.times} times",
             Kind.IDLE: "idle",
             Kind.MEMORY: f"memory after {self.records:,} keys",
-        }[self.kind] + (f", for {self.seconds:.0f} s" if self.seconds >= 30 else "")
+        }[self.kind] + (f", for {self.seconds:.0f} s" if self.key.endswith("-steady") else "")
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Row:

@@ -33,8 +33,8 @@ def run_blocks(
 ) -> list[Outcome]:
     """Run all blocks; every row of each has an outcome in the result, whatever happened.
 
-    A block that takes longer than its own ``seconds_max`` is killed, and none begins after ``seconds_max``: its
-    rows have failed then. ``report`` is told each outcome at once.
+    A block that takes longer than its own ``seconds_max`` is killed, as is the one that runs when ``seconds_max`` is
+    over, and none begins after that: their rows have failed then. ``report`` is told each outcome at once.
     """
     deadline = time.monotonic() + seconds_max
     found: list[Outcome] = []
@@ -43,14 +43,16 @@ def run_blocks(
         if time.monotonic() > deadline:
             outcomes = iter(failures(block, system, set(), "not run: the time for the whole run is used up"))
         else:
-            outcomes = _run_block(block, system, directory / f"block-{block.number}", command)
+            outcomes = _run_block(block, system, directory / f"block-{block.number}", command, deadline)
         for outcome in outcomes:
             found.append(outcome)
             report(block, outcome)
     return found
 
 
-def _run_block(block: Block, system: System, directory: Path, command: tuple[str, ...]) -> Iterator[Outcome]:
+def _run_block(
+    block: Block, system: System, directory: Path, command: tuple[str, ...], deadline: float
+) -> Iterator[Outcome]:
     directory.mkdir(parents=True)
     with open(directory / "client.log", "wb") as log:
         process = subprocess.Popen(
@@ -64,7 +66,7 @@ def _run_block(block: Block, system: System, directory: Path, command: tuple[str
     seen: set[str] = set()
     try:
         _tell(process, block)
-        for outcome in _outcomes(process, time.monotonic() + block.seconds_max):
+        for outcome in _outcomes(process, min(deadline, time.monotonic() + block.seconds_max)):
             seen.add(outcome.key)
             yield outcome
         reason = _last_words(process, directory / "client.log")

@@ -25,7 +25,7 @@ def test_every_target_has_its_rows_in_both_plans() -> None:
         rows = planned(quick)
         for target in TARGETS:
             assert (target.key, OWN) in rows
-            if target.other[0] and not (quick and target.other[1] == "redis-benchmark"):
+            if target.other[0]:
                 assert target.other in rows, target
 
 
@@ -72,6 +72,12 @@ def test_the_timed_parts_leave_room_for_the_rest_of_the_time() -> None:
         timed = sum(row.seconds + row.warm_up_seconds + 6 * row.times for block in blocks for row in block.rows)
         assert timed < 0.6 * 60 * scale.minutes_max
     assert (FULL.minutes_max, QUICK.minutes_max) == (45, 5)
+
+
+def test_the_row_that_goes_on_for_long_says_how_long() -> None:
+    for scale, said in ((FULL, "for 60 s"), (QUICK, "for 6 s")):
+        rows = [row for block in make_plan(scale, all_systems(), kinds=["puts-256-steady"]) for row in block.rows]
+        assert [row.workload for row in rows] == [f"puts, 256 in flight, {said}"]
 
 
 def test_blocks_survive_the_way_to_their_process_and_back() -> None:

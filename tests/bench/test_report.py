@@ -113,6 +113,13 @@ def test_a_target_is_missed_below_its_bound_and_unknown_when_a_row_failed() -> N
     assert target.value(Results([outcome("puts-64", "shardraft"), outcome("puts-64", "etcd", None, "x")])) is None
 
 
+def test_the_gaps_of_a_failover_have_their_targets() -> None:
+    gaps = attrs.evolve(MEASURED, samples=(0.1, 0.2, 0.9))
+    text = printed(Results([outcome("failover", "shardraft", gaps)]))
+    assert "median gap in s: 0.2, ≤ 0.3 ✓" in text
+    assert "longest gap in s: 0.9, ≤ 0.6 ✗" in text
+
+
 def test_other_programs_that_disturbed_a_row_are_named() -> None:
     text = printed(Results([outcome("puts-1", "etcd", attrs.evolve(MEASURED, others_share=0.5))]))
     assert "others took 50%" in text

@@ -59,6 +59,13 @@ def test_a_block_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [outcome.failure for outcome in outcomes] == ["seen", "it timed out"]
 
 
+def test_the_block_that_runs_when_the_time_is_over_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.harness.runner.STOP_SECONDS_MAX", 0.1)
+    script = REPORT.format(count=1, then="import signal; signal.pause()")
+    outcomes = run_script(tmp_path, script, seconds_max=600.0, run_seconds_max=0.5)
+    assert [outcome.failure for outcome in outcomes] == ["seen", "it timed out"]
+
+
 def test_when_the_time_is_used_up_the_rest_is_not_run(tmp_path: Path) -> None:
     outcomes = run_script(tmp_path, "raise SystemExit('must not run')", run_seconds_max=-1.0)
     assert {outcome.failure for outcome in outcomes} == {"not run: the time for the whole run is used up"}
