@@ -8,10 +8,8 @@ differs. Run it with ``make demo``, or ``python examples/demo.py``.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -23,6 +21,7 @@ from typing import Any
 
 import attrs
 import trio
+from local_cluster import LocalCluster
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -36,8 +35,6 @@ IN_FLIGHT = 64
 TIER = 2
 """The learners that everything is read back from."""
 CATCH_UP_SECONDS_MAX = 30.0
-START_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 30.0
 
 console = Console()
 
@@ -82,38 +79,6 @@ def standard_library() -> dict[bytes, bytes]:
     root = Path(sysconfig.get_path("stdlib"))
     paths = (path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts and path.is_file())
     return {path.relative_to(root).as_posix().encode(): path.read_bytes() for path in paths}
-
-
-class Cluster:
-    """A local cluster under ``shardraft dev``; leaves its directory and no process behind."""
-
-    def __init__(self, directory: Path) -> None:
-        self.ready_file = directory / "ready.json"
-        self.log_path = directory / "dev.log"
-        command = [sys.executable, "-m", "shardraft", "dev", "--no-restart", "--data-dir", str(directory / "data")]
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "--ready-file", str(self.ready_file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    async def ready(self) -> dict[str, Any]:
-        """Wait until all shards have leaders and all learners follow; what the ready file says."""
-        with trio.move_on_after(START_SECONDS_MAX):
-            while self.process.poll() is None:
-                if self.ready_file.exists():
-                    places: dict[str, Any] = json.loads(self.ready_file.read_text())
-                    return places
-                await trio.sleep(0.05)
-        raise SystemExit(f"error: the cluster did not start:\n{self.log_path.read_text()}")
-
-    def stop(self) -> int:
-        """Stop all of it as Ctrl-C would; the exit code."""
-        self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
 
 
 async def leaders_of(router: Router) -> Counter[int]:
@@ -202,7 +167,7 @@ def differences(files: dict[bytes, bytes], found: dict[bytes, bytes]) -> list[st
 
 async def run(directory: Path, files: dict[bytes, bytes]) -> int:
     """The whole story on a cluster in ``directory``; the exit code."""
-    cluster = Cluster(directory)
+    cluster = LocalCluster(directory, "--no-restart")
     try:
         return await tell(await cluster.ready(), files)
     finally:

@@ -211,6 +211,19 @@ def test_the_counter_example_counts(cluster: DevCluster) -> None:
 
 
 @pytest.mark.slow
+def test_reads_from_the_tree_are_answered_by_learners_alone() -> None:
+    ran = subprocess.run(
+        [sys.executable, "examples/read_tree.py"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    rows = re.findall(r"│ [\d.:]+ │ +(\d) │ +([\d,]+) / [\d.]+ │ +([\d,]+) / [\d.]+ │", ran.stdout)
+    assert [tier for tier, _, _ in rows] == ["0"] * 3 + ["1"] * 2 + ["2"] * 4
+    assert all(from_leaders == "0" for tier, from_leaders, _ in rows if tier != "0")
+    assert all(from_tree == "0" for tier, _, from_tree in rows if tier == "0")
+    assert re.search(r"joined and answered [1-9]\d* of 500 reads", ran.stdout)
+
+
+@pytest.mark.slow
 def test_the_demo_loses_a_host_and_nothing_else() -> None:
     ran = subprocess.run(
         [sys.executable, "examples/demo.py"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
