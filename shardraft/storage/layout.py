@@ -11,12 +11,11 @@ State environment::
 
     meta         b"format", b"identity", b"shard_map"
     machines     shard u32 BE                     -> ``wire.stored`` machine state
-    keys         shard u32 BE | routing key       -> key record
+    keys         shard u32 BE | routing key       -> the key's record (``kv.records``)
 
 Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in records are
 little-endian. A *base* is the entry just before the first that the log holds. Every record begins
-with a CRC-32, because LMDB does not notice a flipped byte; that of a key record covers the routing key
-too, so that a value found under another key is noticed as well.
+with a CRC-32, because LMDB does not notice a flipped byte.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from typing import Final
 from zlib import crc32
 
 from shardraft.errors import StorageError
-from shardraft.kv.commands import Stored
 from shardraft.types import Index, Term
 
 FORMAT_VERSION: Final = 1
@@ -40,10 +38,7 @@ ENTRY_KEY: Final = struct.Struct(">IQ")
 ROUTING_KEY_BYTES_MAX: Final = 511 - SHARD_KEY.size
 """LMDB keys are 1 to 511 bytes; our longest routing key has 482 by default, so the prefix fits."""
 
-_KEY_RECORD: Final = struct.Struct("<IQ")
 _CHECKSUM: Final = struct.Struct("<I")
-_REVISION: Final = struct.Struct("<Q")
-RECORD_HEADER_BYTES: Final = _KEY_RECORD.size
 
 # checksum u32 | format u8 | kind u8 | reserved u16 | ..., the envelope of wire.stored with kinds of its own.
 _BASE_KIND: Final = 16
@@ -55,35 +50,6 @@ _FORMAT: Final = struct.Struct("<IBBH8s")
 
 entry_key = ENTRY_KEY.pack
 shard_key = SHARD_KEY.pack
-
-
-def encode_record(key: bytes, stored: Stored) -> bytes:
-    """The record of a routing key: checksum u32 | revision u64 | value."""
-    body = _REVISION.pack(stored.revision) + stored.value
-    return _CHECKSUM.pack(crc32(body, crc32(key))) + body
-
-
-def decode_record(key: bytes, record: bytes) -> Stored:
-    """The value of a routing key. Raises ``StorageError`` when a byte of it, or of its key, was changed."""
-    if len(record) >= RECORD_HEADER_BYTES:
-        checksum, revision = _KEY_RECORD.unpack_from(record)
-        # A slice is a copy, and still cheaper than a memoryview for the values that we expect.
-        if crc32(record[4:], crc32(key)) == checksum:
-            return Stored(revision, record[RECORD_HEADER_BYTES:])
-    raise _damaged(key)
-
-
-def check_record(key: bytes, record: bytes) -> None:
-    """Raises ``StorageError`` when ``decode_record`` would; for who passes the record on as it is."""
-    if len(record) < RECORD_HEADER_BYTES or crc32(record[4:], crc32(key)) != _CHECKSUM.unpack_from(record)[0]:
-        raise _damaged(key)
-
-
-def _damaged(key: bytes) -> StorageError:
-    return StorageError(
-        f"the stored value of key {key[:64]!r} is damaged (its checksum does not match): the disk changed it; "
-        "replace this host under a new id and check the disk"
-    )
 
 
 def encode_base(index: Index, term: Term) -> bytes:

@@ -9,8 +9,8 @@ with it the loop, for tens of milliseconds.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import compress, islice
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from shardraft.errors import StorageError
 from shardraft.host.turn import StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineImage, MachineState
+from shardraft.kv.records import Record, decode_record
 from shardraft.shards.shard_map import Shard, ShardMap
 from shardraft.storage.environment import (
     META,
@@ -31,8 +32,6 @@ from shardraft.storage.environment import (
 )
 from shardraft.storage.layout import (
     SHARD_MAP_KEY,
-    decode_record,
-    encode_record,
     shard_key,
 )
 from shardraft.types import HostId, ShardId
@@ -98,13 +97,18 @@ class StateEnvironment(Environment):
         cursor = transaction.cursor(self._keys)
         for keys in sorted_slices(changes):
             for start in range(0, len(keys), PUT_RECORDS_MAX):
-                self._put_slice(cursor, prefix, [(key, changes[key]) for key in keys[start : start + PUT_RECORDS_MAX]])
+                self._put_slice(cursor, prefix, changes, keys[start : start + PUT_RECORDS_MAX])
 
-    def _put_slice(self, cursor: Cursor, prefix: bytes, changes: list[tuple[bytes, Stored | None]]) -> None:
-        cursor.putmulti([(prefix + key, encode_record(key, stored)) for key, stored in changes if stored is not None])
-        for key, stored in changes:
-            if stored is None and cursor.set_key(prefix + key):
-                cursor.delete()
+    def _put_slice(
+        self, cursor: Cursor, prefix: bytes, changes: Mapping[bytes, Record | None], keys: list[bytes]
+    ) -> None:
+        records = list(map(changes.__getitem__, keys))
+        places = list(map(prefix.__add__, keys))
+        cursor.putmulti(zip(compress(places, records), filter(None, records), strict=True))
+        if None in records:
+            for place, record in zip(places, records, strict=True):
+                if record is None and cursor.set_key(place):
+                    cursor.delete()
 
     def _put_machine(self, transaction: Transaction, state: MachineState) -> None:
         transaction.put(shard_key(state.shard), encode_machine_state(state), db=self._machines)
