@@ -9,9 +9,10 @@ Log environment::
 
 State environment::
 
-    meta         b"format", b"identity", b"shard_map"
+    meta         b"format", b"identity", b"shard_map", b"runs"
     machines     shard u32 BE                     -> ``wire.stored`` machine state
     keys         shard u32 BE | routing key       -> the key's record (``kv.records``)
+    run0 .. run7 the same, empty for a deletion: flushes not merged into ``keys`` yet (``runs``)
 
 Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in records are
 little-endian. A *base* is the entry just before the first that the log holds. Every record begins
@@ -32,6 +33,7 @@ FORMAT_VERSION: Final = 1
 FORMAT_KEY: Final = b"format"
 IDENTITY_KEY: Final = b"identity"
 SHARD_MAP_KEY: Final = b"shard_map"
+RUNS_KEY: Final = b"runs"
 
 SHARD_KEY: Final = struct.Struct(">I")
 ENTRY_KEY: Final = struct.Struct(">IQ")
@@ -43,10 +45,13 @@ _CHECKSUM: Final = struct.Struct("<I")
 # checksum u32 | format u8 | kind u8 | reserved u16 | ..., the envelope of wire.stored with kinds of its own.
 _BASE_KIND: Final = 16
 _FORMAT_KIND: Final = 17
+_RUNS_KIND: Final = 18
 _BASE_BODY: Final = struct.Struct("<BBHQQ")
 _BASE: Final = struct.Struct("<IBBHQQ")
 _FORMAT_BODY: Final = struct.Struct("<BBH8s")
 _FORMAT: Final = struct.Struct("<IBBH8s")
+_RUNS_BODY: Final = struct.Struct("<BBH8s")
+_RUNS: Final = struct.Struct("<IBBH8s")
 
 entry_key = ENTRY_KEY.pack
 shard_key = SHARD_KEY.pack
@@ -80,6 +85,21 @@ def check_format(record: bytes, purpose: bytes) -> None:
             f"this is the {found.decode('ascii', 'replace')!r} environment where {purpose.decode()!r} belongs: "
             "put each back in its own place"
         )
+
+
+def encode_runs(runs: tuple[int, ...]) -> bytes:
+    """Which runs hold flushed records, the newest first (``storage.runs``)."""
+    body = _RUNS_BODY.pack(FORMAT_VERSION, _RUNS_KIND, len(runs), bytes(runs))
+    return _CHECKSUM.pack(crc32(body)) + body
+
+
+def decode_runs(record: bytes | None) -> tuple[int, ...]:
+    """The runs of ``encode_runs``, none before the first flush; raises ``StorageError``."""
+    if record is None:
+        return ()
+    _check(record, _RUNS.size, _RUNS_KIND, "list of runs")
+    _, _, _, count, runs = _RUNS.unpack(record)
+    return tuple(runs[:count])
 
 
 def _check(record: bytes, size: int, kind: int, name: str) -> None:
