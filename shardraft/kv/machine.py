@@ -67,8 +67,8 @@ class MachineImage:
 class Machine:
     """One shard's applied state. Its attributes are read by others and written here only.
 
-    ``sessions_max``, ``session_window_max`` decide outcomes at apply and must be the same on all replicas
-    of a cluster; every other limit is used at the door only, where a difference harms nobody.
+    ``sessions_max``, ``session_idle_ms_min`` and ``session_window_max`` decide outcomes at apply and must be the
+    same on all replicas of a cluster; every other limit is used at the door only, where a difference harms nobody.
     """
 
     def __init__(self, state: MachineState, reader: StateReader, limits: Limits) -> None:
@@ -92,7 +92,7 @@ class Machine:
         self.time_us = state.time_us
         self.flushed_index = state.last_applied
         self._buffer = WriteBuffer()
-        self._sessions = SessionTable(state.sessions, self._limits.sessions_max, self._limits.session_window_max)
+        self._sessions = SessionTable(state.sessions, self._limits)
 
     @property
     def buffer_bytes(self) -> int:
