@@ -5,9 +5,10 @@ A flush of random keys into one large tree dirties about a page of 4 KiB for eac
 into the keys some at a time, when one page takes up several records. Newer runs hide older ones, and all runs
 hide the keys. A deletion in a run is an empty record, which no key has.
 
-Merging changes where a record lies and never what a read finds: until they are dropped, merged runs say the same
-as the keys do. So a merge goes on in transactions of bounded size, between which anybody may read and flush, and
-one that a crash cut short begins again from the first key.
+A run is filled in several transactions and known with the last, that of the machine states. Merging changes where
+a record lies and never what a read finds: until they are dropped, merged runs say the same as the keys do. So a
+merge goes on in transactions of bounded size, between which anybody may read and flush, and one that a
+crash cut short begins again from the first key.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RUN_NAMES: Final = tuple(b"run%d" % number for number in range(RUNS_MAX))
 MERGED_RUNS: Final = 4
 """So many runs are merged together. Every read of an old key looks into all runs, so they are few."""
 MERGE_RECORDS_MAX: Final = 8192
-"""Records merged in one transaction: 32 MB of dirtied pages at the very most, some 20 ms of work."""
+"""Records merged in one transaction: 32 MiB of dirtied pages if each has its own, some 20 ms of work."""
 DELETED: Final = b""
 
 _key_of = itemgetter(0)

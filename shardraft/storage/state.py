@@ -1,16 +1,17 @@
 """The state environment: keys and machine states of all shards of a host, and the shard map.
 
-A flush is one transaction, so that each shard's keys are always exactly those of its machine state's
-``last_applied``. It may hold hundreds of thousands of keys: they are sorted, since LMDB writes sorted keys
-several times faster, but in slices, since one ``sorted`` over all of them would keep the interpreter, and
-with it the loop, for tens of milliseconds.
+What a flush writes can be read from its last transaction on, the one that holds the machine states, so that each
+shard's keys are always exactly those of its machine state's ``last_applied`` (``runs`` says how). It may hold hundreds
+of thousands of keys: they are sorted, but in slices, since one ``sorted`` over all of them would keep the
+interpreter, and with it the loop, for tens of milliseconds.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +21,11 @@ from shardraft.errors import StorageError
 from shardraft.host.turn import StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineImage, MachineState
-from shardraft.kv.records import decode_record
+from shardraft.kv.records import Record, decode_record
 from shardraft.shards.shard_map import Shard, ShardMap
 from shardraft.storage.environment import (
     META,
     PUT_RECORDS_MAX,
-    Cursor,
     Database,
     Environment,
     Transaction,
@@ -57,8 +57,12 @@ DATABASES: Final = (MACHINES, KEYS)
 _SORT_KEYS_MAX: Final = 4_096
 """Keys sorted in one call, about 1 ms."""
 _SAMPLES_PER_SLICE: Final = 8
+TRANSACTION_BYTES_MAX: Final = 8 << 20
+"""Records written in one transaction of a flush or a merge, about: what LMDB then keeps in memory for ever."""
 SMALL_FLUSH_RECORDS_MAX: Final = 4096
 """A flush of so few records is put into the newest run, or into the keys when there is none."""
+
+_record_of: Final = itemgetter(1)
 
 
 class StateEnvironment(Environment):
@@ -77,18 +81,20 @@ class StateEnvironment(Environment):
     # Writing
 
     def commit(self, batch: StateBatch) -> None:
-        """Write all images in one transaction; then pay for a piece of the merge, in others. Raises ``StorageError``.
+        """Write all images, visible with the last transaction; then a piece of the merge. Raises ``StorageError``.
 
         A flush merges twice as many records as it brings, so merging keeps up with flushing.
         """
         images = sorted(batch.images, key=_shard_of)
         records = sum(len(image.changes) for image in images)
         runs = self._runs_for(records)
-        is_new = runs != self._runs
+        is_new = runs is not self._runs
+        if is_new:
+            self._fill(self._run_databases[runs[0]], images)
         with self.writing() as transaction:
-            cursor = transaction.cursor(self._run_databases[runs[0]] if runs else self._keys)
             for image in images:
-                self._put_changes(cursor, image, is_run=bool(runs), is_new=is_new)
+                if not is_new:
+                    self._put_changes(transaction, image)
                 self._put_machine(transaction, image.state)
             if is_new:
                 transaction.put(RUNS_KEY, encode_runs(runs), db=self.database(META))
@@ -96,6 +102,23 @@ class StateEnvironment(Environment):
         budget = 2 * records
         while budget > 0 and self._has_to_merge():
             budget -= self._merge()
+
+    def _fill(self, run: Database, images: Sequence[MachineImage]) -> None:
+        """Write a run that nobody knows of yet, in transactions of bounded size: LMDB never returns their memory."""
+        with self.writing() as transaction:
+            if transaction.stat(run)["entries"]:
+                transaction.drop(run, delete=False)  # A crash came before it was known.
+        slices = (rows for image in images for rows in _rows_of(image))
+        is_all = False
+        while not is_all:
+            size = 0
+            with self.writing() as transaction:
+                cursor = transaction.cursor(run)
+                while not is_all and size < TRANSACTION_BYTES_MAX:
+                    rows = next(slices, [])
+                    cursor.putmulti(rows, append=True)
+                    size += sum(map(len, map(_record_of, rows)))
+                    is_all = not rows
 
     def _runs_for(self, records: int) -> RunNumbers:
         """The runs there are when a flush is written, of which the first takes it; none: it goes into the keys."""
@@ -115,7 +138,7 @@ class StateEnvironment(Environment):
         """Merge the next records of the runs being merged, in one transaction; how many that were."""
         merging = [self._run_databases[number] for number in self._merging]
         with self.writing() as transaction:
-            rows = next_rows(transaction, merging, self._merged_to, MERGE_RECORDS_MAX)
+            rows = next_rows(transaction, merging, self._merged_to, _merge_count(transaction, merging))
             put_rows(transaction.cursor(self._keys), rows)
             if not rows:
                 for run in merging:
@@ -153,18 +176,16 @@ class StateEnvironment(Environment):
                 cursor.putmulti([(prefix + key, record) for key, record in some])
             self._put_machine(transaction, state)
 
-    def _put_changes(self, cursor: Cursor, image: MachineImage, *, is_run: bool, is_new: bool) -> None:
-        prefix = shard_key(image.state.shard)
-        changes = image.changes
-        for keys in sorted_slices(changes):
-            for start in range(0, len(keys), PUT_RECORDS_MAX):
-                some = keys[start : start + PUT_RECORDS_MAX]
-                places = map(prefix.__add__, some)
-                records = (changes[key] or DELETED for key in some)
-                if is_run:
-                    cursor.putmulti(zip(places, records, strict=True), append=is_new)
-                else:
-                    put_rows(cursor, list(zip(places, records, strict=True)))
+    def _put_changes(self, transaction: Transaction, image: MachineImage) -> None:
+        """Put a small flush into the newest run, or into the keys when there is no run that would hide them."""
+        if self._runs:
+            cursor = transaction.cursor(self._run_databases[self._runs[0]])
+            for rows in _rows_of(image):
+                cursor.putmulti(rows)
+        else:
+            cursor = transaction.cursor(self._keys)
+            for rows in _rows_of(image):
+                put_rows(cursor, rows)
 
     def _put_machine(self, transaction: Transaction, state: MachineState) -> None:
         transaction.put(shard_key(state.shard), encode_machine_state(state), db=self._machines)
@@ -282,6 +303,25 @@ def _records_in(
         if not key.startswith(prefix) or (end and key >= beyond):
             return
         yield key[len(prefix) :], record
+
+
+def _rows_of(image: MachineImage) -> Iterator[list[tuple[bytes, Record]]]:
+    """The changes of an image as they lie in a run: ascending, with their shard, in slices."""
+    prefix = shard_key(image.state.shard)
+    changes = image.changes
+    for keys in sorted_slices(changes):
+        for start in range(0, len(keys), PUT_RECORDS_MAX):
+            some = keys[start : start + PUT_RECORDS_MAX]
+            records = [changes[key] or DELETED for key in some]
+            yield list(zip(map(prefix.__add__, some), records, strict=True))
+
+
+def _merge_count(transaction: Transaction, runs: Sequence[Database]) -> int:
+    """How many records of ``runs`` to merge in one transaction, by how large they are on average."""
+    each = [transaction.stat(run) for run in runs]
+    records = sum(run["entries"] for run in each)
+    pages_bytes = sum(run["psize"] * (run["leaf_pages"] + run["overflow_pages"]) for run in each)
+    return min(MERGE_RECORDS_MAX, TRANSACTION_BYTES_MAX * records // max(pages_bytes, 1))
 
 
 def _shard_of(image: MachineImage) -> ShardId:

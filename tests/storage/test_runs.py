@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from shardraft.storage import state as state_module
 from shardraft.storage.layout import decode_runs, encode_runs
 from shardraft.storage.runs import MERGED_RUNS, RUNS_MAX, newest_rows
 from shardraft.storage.store import LmdbStore
-from tests.contracts.store_world import SHARD_MAP, flush, state_at
+from tests.contracts.store_world import SHARD_MAP, flush, image_of, state_at
 from tests.storage.conftest import LmdbWorld
 
 Table = dict[bytes, Stored]
@@ -84,6 +85,54 @@ def test_a_crash_within_a_merge_loses_nothing_and_the_merge_begins_again(
         flush_at_random(store, table, random, index, 50)
     assert len(store._state._runs) < MERGED_RUNS
     assert_holds(store, table)
+
+
+def test_a_run_that_a_crash_left_unfinished_is_never_read(store: LmdbStore, lmdb_world: LmdbWorld) -> None:
+    random, table = Random(4), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    unfinished = {b"%03d" % number: Stored(99, b"never flushed") for number in range(0, 60, 2)}
+    store._state._fill(store._state._run_databases[0], [image_of(state_at(1, 9), dict(unfinished))])
+    assert_holds(store, table)
+    store = lmdb_world.crash(store)
+    assert_holds(store, table)
+    flush_at_random(store, table, random, 1, 9)
+    assert store._state._runs == (0,)
+    assert_holds(store, table)
+
+
+def test_a_large_flush_is_many_transactions_and_visible_with_the_last(
+    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "TRANSACTION_BYTES_MAX", 100)
+    monkeypatch.setattr(state_module, "PUT_RECORDS_MAX", 3)
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    before = store._state.lmdb.info()["last_txnid"]
+    seen = []
+    put_machine = store._state._put_machine
+    monkeypatch.setattr(
+        store._state, "_put_machine", lambda *image: (seen.append(store.get(1, b"059")), put_machine(*image))
+    )
+    table: Table = {b"%03d" % number: Stored(1, b"v" * 20) for number in range(60)}
+    flush(store, state_at(1, 1), dict(table), number=2)
+    assert store._state.lmdb.info()["last_txnid"] - before > 10
+    assert seen == [None], "one machine state, written when nothing of the flush could be read yet"
+    assert_holds(store, table)
+
+
+def test_records_are_merged_by_their_size(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "TRANSACTION_BYTES_MAX", 64 << 10)
+    merged = []
+    put_rows = state_module.put_rows
+
+    def counting(cursor: Any, rows: list[tuple[bytes, bytes]]) -> None:
+        merged.append(sum(len(record) for _, record in rows))
+        put_rows(cursor, rows)
+
+    monkeypatch.setattr(state_module, "put_rows", counting)
+    for index in range(MERGED_RUNS):
+        flush(store, state_at(1, index), {b"%d %d" % (index, n): Stored(1, b"v" * 30_000) for n in range(8)})
+    assert merged
+    assert max(merged) <= 4 * 30_012
 
 
 def test_when_there_is_no_room_for_a_run_a_merge_is_finished_first(
