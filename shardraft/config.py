@@ -104,14 +104,17 @@ class Limits:
     session_timeout_ms: int = _positive(3_600_000)
     """An idle session is expired by an entry that the leader proposes."""
     sessions_max: int = _positive(10_000)
-    """Sessions per shard; the batch that would open one more is refused as Overloaded."""
+    """Sessions per shard. A batch that opens one more ends the one used longest ago, if that has been idle for
+    ``session_idle_ms_min``; else it is refused as Overloaded."""
+    session_idle_ms_min: int = _positive(300_000)
+    """How long a session is kept whatever comes: longer than any client sends the same batch again."""
     session_window_max: int = _positive(1024)
     """Results kept per session; a sequence this far above ``answered_below`` is refused as Overloaded."""
     log_bytes_max: int = _positive(64 << 20)
     """Log kept per shard before it is compacted (never past the flushed ``last_applied``)."""
-    write_buffer_bytes_max: int = _positive(32 << 20)
+    write_buffer_bytes_max: int = _positive(48 << 20)
     """Applied state waiting in memory, per host; at it a flush begins, at twice it applying waits for the flush."""
-    flush_age_ms_max: int = _positive(5_000)
+    flush_age_ms_max: int = _positive(30_000)
     """Applied state is flushed at the latest after this."""
     copy_chunk_bytes: int = _positive(256 << 10)
     """The size of one chunk of a snapshot."""
@@ -138,6 +141,10 @@ class Limits:
     """Entry bytes given to all children in one turn; the rest follow in the next."""
     silence_ms_max: int = _positive(1_000)
     """A learner whose parent says nothing for this long drops the link and attaches anew."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.session_idle_ms_min <= self.deadline_ms_max:
+            raise ValueError("session_idle_ms_min must be above deadline_ms_max: until then a batch may be sent again")
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -64,7 +64,7 @@ class Store(LogReader, Protocol):
         ...
 
     def commit_state(self, batch: StateBatch) -> None:
-        """Write one flush in one synced transaction."""
+        """Write one flush: synced, and to be read from one moment on, all of it."""
         ...
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None:

@@ -28,7 +28,7 @@ class LogBatch:
 
 @attrs.frozen(slots=True)
 class StateBatch:
-    """What one flush writes to the state environment: one transaction, one sync, whole images only.
+    """What one flush writes to the state environment: whole images only, all to be read from one moment on.
 
     Each image equals exactly the shard's state at its ``last_applied``: changed keys (None: deleted),
     sessions, revision, range. Answered with ``StateFlushed(number)``, in order.

@@ -214,6 +214,6 @@ def _refusal_error(refusal: Refusal, shard: ShardId) -> ShardraftError:
     if refusal is Refusal.SESSION_EXPIRED:
         return SessionExpired(shard=shard)
     if refusal is Refusal.SESSIONS_FULL:
-        return Overloaded("the shard holds as many sessions as it may", retry_after_ms=1000, shard=shard)
+        return Overloaded("the shard holds as many sessions as it may, all in use", retry_after_ms=1000, shard=shard)
     assert refusal is Refusal.WINDOW_FULL
     return Overloaded("the session has too many unanswered batches", shard=shard)

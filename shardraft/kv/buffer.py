@@ -7,15 +7,15 @@ is durable the *flushing* layer still answers reads between the active layer and
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from itertools import islice
 from typing import Final
 
-from shardraft.kv.commands import Stored
+from shardraft.kv.records import Record
 
-ENTRY_BYTES: Final = 200
-"""What an entry costs in memory besides its key and value, about: their headers, its revision, its table slot.
+ENTRY_BYTES: Final = 160
+"""What an entry costs in memory besides its key and record, about: their headers and its table slot.
 
 It is counted, because a buffer of tiny values would otherwise be many times its limit.
 """
@@ -34,21 +34,22 @@ MISSING: Final = Missing.MISSING
 
 
 class Layer:
-    """Changed keys (None: deleted), their size, and on demand their order."""
+    """The records of changed keys (None: deleted), their size, and on demand their order."""
 
     __slots__ = ("_ordered", "changes", "size_bytes")
 
     def __init__(self) -> None:
-        self.changes: dict[bytes, Stored | None] = {}
+        self.changes: dict[bytes, Record | None] = {}
         self.size_bytes = 0
         self._ordered: list[bytes] = []
 
-    def install(self, changes: Mapping[bytes, Stored | None]) -> None:
-        """Take over ``changes``, the later state of each of their keys."""
+    def install(self, changes: Mapping[bytes, Record | None]) -> None:
+        """Take over ``changes``, the later records of their keys."""
         held = self.changes
-        replaced = 0 if held.keys().isdisjoint(changes) else _bytes_of(held, [key for key in changes if key in held])
+        if not held.keys().isdisjoint(changes):
+            self.size_bytes -= _bytes_of({key: held[key] for key in changes if key in held})
         held.update(changes)
-        self.size_bytes += _bytes_of(changes, changes) - replaced
+        self.size_bytes += _bytes_of(changes)
 
     def keys_from(self, start: bytes, end: bytes, count: int) -> tuple[list[bytes], bool]:
         """Up to ``count`` changed keys in [``start``, ``end``) in ascending order, and whether there are more."""
@@ -82,21 +83,21 @@ class WriteBuffer:
 
     @property
     def size_bytes(self) -> int:
-        """Keys, values and ``ENTRY_BYTES`` for each key, of both layers."""
+        """Keys, records and ``ENTRY_BYTES`` for each key, of both layers."""
         return self._active.size_bytes + (self._flushing.size_bytes if self._flushing else 0)
 
     @property
     def is_flushing(self) -> bool:
         return self._flushing is not None
 
-    def find(self, key: bytes) -> Stored | Missing | None:
-        """The key's state; None when it is deleted, ``MISSING`` when only the store can tell."""
+    def find(self, key: bytes) -> Record | Missing | None:
+        """The key's record; None when it is deleted, ``MISSING`` when only the store can tell."""
         found = self._active.changes.get(key, MISSING)
         if found is MISSING and self._flushing is not None:
             return self._flushing.changes.get(key, MISSING)
         return found
 
-    def install(self, changes: Mapping[bytes, Stored | None]) -> None:
+    def install(self, changes: Mapping[bytes, Record | None]) -> None:
         """Make applied ``changes`` visible."""
         self._active.install(changes)
 
@@ -104,7 +105,7 @@ class WriteBuffer:
         """The layers, the older one first."""
         return (self._active,) if self._flushing is None else (self._flushing, self._active)
 
-    def begin_flush(self) -> Mapping[bytes, Stored | None]:
+    def begin_flush(self) -> Mapping[bytes, Record | None]:
         """Move the active layer aside and return its changes, which do not change any more."""
         assert self._flushing is None, "one flush at a time: a second would hide the first from reads"
         self._flushing = self._active
@@ -117,9 +118,6 @@ class WriteBuffer:
         self._flushing = None
 
 
-def _bytes_of(changes: Mapping[bytes, Stored | None], keys: Iterable[bytes]) -> int:
-    size = 0
-    for key in keys:
-        stored = changes[key]
-        size += ENTRY_BYTES + len(key) + (0 if stored is None else len(stored.value))
-    return size
+def _bytes_of(changes: Mapping[bytes, Record | None]) -> int:
+    records = filter(None, changes.values())  # A record is never empty; None is a deletion.
+    return ENTRY_BYTES * len(changes) + sum(map(len, changes)) + sum(map(len, records))

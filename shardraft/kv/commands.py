@@ -97,7 +97,7 @@ class Refusal(IntEnum):
     SESSION_EXPIRED = 1
     """Unknown or expired session without ``opens_session``, or a sequence below the window: outcome unknown."""
     SESSIONS_FULL = 2
-    """The shard holds ``sessions_max`` sessions; certainly not applied."""
+    """The shard holds ``sessions_max`` sessions, all in use of late; certainly not applied."""
     WINDOW_FULL = 3
     """The sequence is ``session_window_max`` or more above the oldest unanswered one; certainly not applied."""
 

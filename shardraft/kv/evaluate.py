@@ -12,11 +12,12 @@ from typing import Final, TypeAlias
 import attrs
 
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT, Batch, BatchResult, Outcome, Stored
+from shardraft.kv.records import Record, encode_record, encode_records, revision_in
 from shardraft.shards.keyspace import KeyRange
 from shardraft.types import Revision
 
 Read: TypeAlias = Callable[[bytes], Stored | None]
-Changes: TypeAlias = Mapping[bytes, Stored | None]
+Changes: TypeAlias = Mapping[bytes, Record | None]
 
 _WRITTEN: Final = int(Outcome.WRITTEN)
 _DELETED: Final = int(Outcome.DELETED)
@@ -36,8 +37,8 @@ def evaluate(batch: Batch, first_revision: Revision, key_range: KeyRange, read: 
     count = len(keys)
     is_inside = key_range.holds(min(keys)) and key_range.holds(max(keys))
     if is_inside and not batch.conditions and batch.kinds.count(PUT) == count:
-        stored = map(Stored, range(first_revision, first_revision + count), batch.values)
-        return BatchResult(first_revision, _all_written(count)), dict(zip(keys, stored, strict=True))
+        records = encode_records(keys, batch.values, first_revision)
+        return BatchResult(first_revision, _all_written(count)), dict(zip(keys, records, strict=True))
     if batch.atomic and not is_inside:
         outcomes = bytes(_ABORTED if key_range.holds(key) else _WRONG_SHARD for key in keys)
         return BatchResult(first_revision, outcomes), {}
@@ -72,7 +73,7 @@ class _Evaluation:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self.changes: dict[bytes, Stored | None] = {}
+        self.changes: dict[bytes, Record | None] = {}
         self.outcomes = bytearray()
         self.found_revisions: list[Revision] = []
 
@@ -81,19 +82,26 @@ class _Evaluation:
         condition = batch.conditions[place] if batch.conditions else ANY_REVISION
         found_revision = 0
         if condition != ANY_REVISION or kind == DELETE:
-            found = self.changes[key] if key in self.changes else self._read(key)
-            found_revision = found.revision if found else 0
+            found_revision = self._revision_of(key)
         if condition not in (ANY_REVISION, found_revision):
             self.outcomes.append(_CONFLICT)
             self.found_revisions.append(found_revision)
         elif kind == PUT:
-            self.changes[key] = Stored(revision, batch.values[place])
+            self.changes[key] = encode_record(key, Stored(revision, batch.values[place]))
             self.outcomes.append(_WRITTEN)
         else:
             assert kind == DELETE, f"an operation of unknown kind {kind} was appended"
             if found_revision:
                 self.changes[key] = None
             self.outcomes.append(_DELETED if found_revision else _MISSING)
+
+    def _revision_of(self, key: bytes) -> Revision:
+        """The revision that the key has by now, 0 when it is absent."""
+        if key in self.changes:
+            record = self.changes[key]
+            return 0 if record is None else revision_in(record)
+        found = self._read(key)
+        return 0 if found is None else found.revision
 
 
 def _aborted(count: int, failed: int, first_revision: Revision, evaluation: _Evaluation) -> BatchResult:

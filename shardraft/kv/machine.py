@@ -12,10 +12,11 @@ from typing import Final, Protocol
 import attrs
 
 from shardraft.config import Limits
-from shardraft.kv.buffer import Missing, WriteBuffer
+from shardraft.kv.buffer import MISSING, WriteBuffer
 from shardraft.kv.commands import ApplyResult, Batch, BatchResult, Outcome, Refusal, Stored
 from shardraft.kv.door import check_batch
 from shardraft.kv.evaluate import evaluate, select
+from shardraft.kv.records import Record, stored_in
 from shardraft.kv.scan import merge_scan
 from shardraft.kv.sessions import OperationResult, Session, SessionRecord, SessionTable, join_results, split_result
 from shardraft.shards.keyspace import KeyRange
@@ -57,17 +58,17 @@ class MachineState:
 
 @attrs.frozen(slots=True)
 class MachineImage:
-    """One shard's part of a flush: its state and the keys changed since the last one (None: deleted)."""
+    """One shard's part of a flush: its state and the records of keys changed since the last one (None: deleted)."""
 
     state: MachineState
-    changes: Mapping[bytes, Stored | None]
+    changes: Mapping[bytes, Record | None]
 
 
 class Machine:
     """One shard's applied state. Its attributes are read by others and written here only.
 
-    ``sessions_max``, ``session_window_max`` decide outcomes at apply and must be the same on all replicas
-    of a cluster; every other limit is used at the door only, where a difference harms nobody.
+    ``sessions_max``, ``session_idle_ms_min`` and ``session_window_max`` decide outcomes at apply and must be the
+    same on all replicas of a cluster; every other limit is used at the door only, where a difference harms nobody.
     """
 
     def __init__(self, state: MachineState, reader: StateReader, limits: Limits) -> None:
@@ -91,7 +92,7 @@ class Machine:
         self.time_us = state.time_us
         self.flushed_index = state.last_applied
         self._buffer = WriteBuffer()
-        self._sessions = SessionTable(state.sessions, self._limits.sessions_max, self._limits.session_window_max)
+        self._sessions = SessionTable(state.sessions, self._limits)
 
     @property
     def buffer_bytes(self) -> int:
@@ -201,7 +202,9 @@ class Machine:
     def get(self, key: bytes) -> Stored | None:
         """The key as of ``last_applied``, or None when it is absent."""
         found = self._buffer.find(key)
-        return self._reader.get(self.shard, key) if isinstance(found, Missing) else found
+        if found is MISSING:
+            return self._reader.get(self.shard, key)
+        return None if found is None else stored_in(found)
 
     def scan(
         self, start: bytes, end: bytes, entries_max: int, bytes_max: int

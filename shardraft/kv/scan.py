@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from shardraft.kv.buffer import Layer
 from shardraft.kv.commands import Stored
+from shardraft.kv.records import stored_in
 
 Rows: TypeAlias = list[tuple[bytes, Stored]]
 ReadPage: TypeAlias = Callable[[bytes, bytes, int], Rows]
@@ -58,7 +59,8 @@ def _read_stretch(
     merged: dict[bytes, Stored | None] = dict(page)
     for layer, keys in zip(layers, changed, strict=True):
         for key in keys:
-            merged[key] = layer.changes[key]
+            record = layer.changes[key]
+            merged[key] = None if record is None else stored_in(record)
     return [
         (key, stored)
         for key, stored in sorted(merged.items(), key=_key_of)

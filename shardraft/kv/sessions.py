@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from shardraft.config import Limits
 from shardraft.kv.commands import Batch, BatchResult, Outcome, Refusal
 from shardraft.types import Revision, SessionId
 
@@ -123,9 +124,10 @@ class Session:
 class SessionTable:
     """All sessions of one shard, those used longest ago first."""
 
-    def __init__(self, records: Iterable[SessionRecord], sessions_max: int, window_max: int) -> None:
-        self._sessions_max = sessions_max
-        self._window_max = window_max
+    def __init__(self, records: Iterable[SessionRecord], limits: Limits) -> None:
+        self._sessions_max = limits.sessions_max
+        self._window_max = limits.session_window_max
+        self._idle_us_min = 1000 * limits.session_idle_ms_min
         ordered = sorted(records, key=lambda record: (record.last_used_us, record.session))
         self._sessions = OrderedDict((record.session, Session.of(record)) for record in ordered)
 
@@ -142,7 +144,7 @@ class SessionTable:
         if session is None:
             if not batch.opens_session:
                 return Refusal.SESSION_EXPIRED
-            if len(self._sessions) >= self._sessions_max:
+            if len(self._sessions) >= self._sessions_max and not self._make_room(time_us - self._idle_us_min):
                 return Refusal.SESSIONS_FULL
             session = self._sessions[batch.session] = Session(batch.session, time_us, batch.answered_below)
         else:
@@ -158,6 +160,19 @@ class SessionTable:
         """When the session used longest ago was last used, in leader's time; None without sessions."""
         oldest = next(iter(self._sessions.values()), None)
         return None if oldest is None else oldest.last_used_us
+
+    def _make_room(self, before_us: int) -> bool:
+        """End the session used longest ago, if that was before ``before_us``.
+
+        Among those used at the same microsecond the order of the table is this replica's own: one that started
+        from a snapshot has another. So the lowest id goes, on all of them.
+        """
+        oldest_us = self.oldest_us()
+        if oldest_us is None or oldest_us >= before_us:
+            return False
+        oldest = takewhile(lambda session: session.last_used_us == oldest_us, self._sessions.values())
+        del self._sessions[min(session.session for session in oldest)]
+        return True
 
     def expire(self, before_us: int) -> int:
         """End the sessions last used before ``before_us``; how many that were."""

@@ -78,7 +78,7 @@ class ShardOracle:
     def _admit(self, batch: Batch, time_us: int) -> _Session | None:
         session = self._sessions.get(batch.session)
         if session is None:
-            if not batch.opens_session or len(self._sessions) >= self._limits.sessions_max:
+            if not batch.opens_session or not self._has_room(time_us):
                 return None
             session = self._sessions[batch.session] = _Session(time_us, batch.answered_below)
         session.used_us = time_us
@@ -88,6 +88,15 @@ class ShardOracle:
                 del session.applied[sequence]
         window = range(session.answered_below, session.answered_below + self._limits.session_window_max)
         return session if batch.sequence in window else None
+
+    def _has_room(self, time_us: int) -> bool:
+        if len(self._sessions) < self._limits.sessions_max:
+            return True
+        used_us, oldest = min((session.used_us, name) for name, session in self._sessions.items())
+        if time_us - used_us <= 1000 * self._limits.session_idle_ms_min:
+            return False
+        del self._sessions[oldest]
+        return True
 
     def _apply_operation(self, batch: Batch, place: int, revision: Revision) -> None:
         key, found = batch.keys[place], self.items.get(batch.keys[place])

@@ -15,6 +15,7 @@ from shardraft.host.ports import Recovered, RecoveredShard
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineState
+from shardraft.kv.records import decode_record
 from shardraft.raft.entry import decode_entry
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.shards.shard_map import ShardMap
@@ -176,11 +177,11 @@ class SimStore:
             kept = self.states[image.state.shard]
             kept.state = image.state
             kept.ordered = None
-            for key, stored in image.changes.items():
-                if stored is None:
+            for key, record in image.changes.items():
+                if record is None:
                     kept.items.pop(key, None)
                 else:
-                    kept.items[key] = stored
+                    kept.items[key] = decode_record(key, record)
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None:
         """The flushed value of a routing key."""

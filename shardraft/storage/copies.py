@@ -11,7 +11,7 @@ A chunk is what travels and what lies in a file, little-endian::
 
 The checksum is CRC-32 over everything after it; ``digest`` is CRC-32 over the checksums of all record chunks in
 order, so that chunks of two copies are never mixed. A record is whole in one chunk and is exactly what
-lies in the state environment (``layout``), with its own checksum.
+lies in the state environment (``kv.records``), with its own checksum.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import attrs
 
 from shardraft.errors import CopyRefused, StorageError
 from shardraft.kv.machine import MachineState
-from shardraft.storage.layout import RECORD_HEADER_BYTES, ROUTING_KEY_BYTES_MAX
+from shardraft.kv.records import HEADER_BYTES as RECORD_HEADER_BYTES
+from shardraft.storage.layout import ROUTING_KEY_BYTES_MAX
 from shardraft.wire.stored import decode_machine_state, encode_machine_state
 
 FORMAT_VERSION: Final = 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shardraft.errors import CopyRefused, StorageError
 from shardraft.kv.machine import MachineState
+from shardraft.kv.records import check_record
 from shardraft.storage.copies import (
     ChunkFile,
     Manifest,
@@ -18,7 +19,6 @@ from shardraft.storage.copies import (
     encode_manifest,
     encode_records,
 )
-from shardraft.storage.layout import check_record
 from shardraft.storage.state import KEYS, StateEnvironment
 from shardraft.types import Index, ShardId, Term
 

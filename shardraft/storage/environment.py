@@ -40,9 +40,19 @@ class Environment:
     """
 
     def __init__(
-        self, path: Path, purpose: bytes, databases: tuple[bytes, ...], map_bytes: int, *, create: bool = False
+        self,
+        path: Path,
+        purpose: bytes,
+        databases: tuple[bytes, ...],
+        map_bytes: int,
+        *,
+        create: bool = False,
+        made_at_need: tuple[bytes, ...] = (),
     ) -> None:
-        """Open the environment, or make it with ``create``. Raises ``StorageError``."""
+        """Open the environment, or make it with ``create``. Raises ``StorageError``.
+
+        ``databases`` must be there; those ``made_at_need`` are created empty where they are not.
+        """
         self.path = path
         self._purpose = purpose
         self._map_bytes = map_bytes
@@ -54,7 +64,7 @@ class Environment:
                 map_size=map_bytes,
                 create=create,
                 mode=0o600,
-                max_dbs=1 + len(databases),
+                max_dbs=1 + len(databases) + len(made_at_need),
                 max_readers=READERS_MAX,
                 max_spare_txns=_SPARE_TRANSACTIONS,
                 lib_version=0,
@@ -66,6 +76,7 @@ class Environment:
         try:
             self.lmdb.reader_check()
             self._databases = {name: self.lmdb.open_db(name, create=create) for name in (META, *databases)}
+            self._databases.update({name: self.lmdb.open_db(name) for name in made_at_need})
         except lmdb.Error as error:
             self.lmdb.close()
             raise StorageError(

@@ -9,14 +9,14 @@ Log environment::
 
 State environment::
 
-    meta         b"format", b"identity", b"shard_map"
+    meta         b"format", b"identity", b"shard_map", b"runs"
     machines     shard u32 BE                     -> ``wire.stored`` machine state
-    keys         shard u32 BE | routing key       -> key record
+    keys         shard u32 BE | routing key       -> the key's record (``kv.records``)
+    run0 .. run7 the same, empty for a deletion: flushes not merged into ``keys`` yet (``runs``)
 
 Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in records are
 little-endian. A *base* is the entry just before the first that the log holds. Every record begins
-with a CRC-32, because LMDB does not notice a flipped byte; that of a key record covers the routing key
-too, so that a value found under another key is noticed as well.
+with a CRC-32, because LMDB does not notice a flipped byte.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import Final
 from zlib import crc32
 
 from shardraft.errors import StorageError
-from shardraft.kv.commands import Stored
 from shardraft.types import Index, Term
 
 FORMAT_VERSION: Final = 1
@@ -34,56 +33,28 @@ FORMAT_VERSION: Final = 1
 FORMAT_KEY: Final = b"format"
 IDENTITY_KEY: Final = b"identity"
 SHARD_MAP_KEY: Final = b"shard_map"
+RUNS_KEY: Final = b"runs"
 
 SHARD_KEY: Final = struct.Struct(">I")
 ENTRY_KEY: Final = struct.Struct(">IQ")
 ROUTING_KEY_BYTES_MAX: Final = 511 - SHARD_KEY.size
 """LMDB keys are 1 to 511 bytes; our longest routing key has 482 by default, so the prefix fits."""
 
-_KEY_RECORD: Final = struct.Struct("<IQ")
 _CHECKSUM: Final = struct.Struct("<I")
-_REVISION: Final = struct.Struct("<Q")
-RECORD_HEADER_BYTES: Final = _KEY_RECORD.size
 
 # checksum u32 | format u8 | kind u8 | reserved u16 | ..., the envelope of wire.stored with kinds of its own.
 _BASE_KIND: Final = 16
 _FORMAT_KIND: Final = 17
+_RUNS_KIND: Final = 18
 _BASE_BODY: Final = struct.Struct("<BBHQQ")
 _BASE: Final = struct.Struct("<IBBHQQ")
 _FORMAT_BODY: Final = struct.Struct("<BBH8s")
 _FORMAT: Final = struct.Struct("<IBBH8s")
+_RUNS_BODY: Final = struct.Struct("<BBH8s")
+_RUNS: Final = struct.Struct("<IBBH8s")
 
 entry_key = ENTRY_KEY.pack
 shard_key = SHARD_KEY.pack
-
-
-def encode_record(key: bytes, stored: Stored) -> bytes:
-    """The record of a routing key: checksum u32 | revision u64 | value."""
-    body = _REVISION.pack(stored.revision) + stored.value
-    return _CHECKSUM.pack(crc32(body, crc32(key))) + body
-
-
-def decode_record(key: bytes, record: bytes) -> Stored:
-    """The value of a routing key. Raises ``StorageError`` when a byte of it, or of its key, was changed."""
-    if len(record) >= RECORD_HEADER_BYTES:
-        checksum, revision = _KEY_RECORD.unpack_from(record)
-        # A slice is a copy, and still cheaper than a memoryview for the values that we expect.
-        if crc32(record[4:], crc32(key)) == checksum:
-            return Stored(revision, record[RECORD_HEADER_BYTES:])
-    raise _damaged(key)
-
-
-def check_record(key: bytes, record: bytes) -> None:
-    """Raises ``StorageError`` when ``decode_record`` would; for who passes the record on as it is."""
-    if len(record) < RECORD_HEADER_BYTES or crc32(record[4:], crc32(key)) != _CHECKSUM.unpack_from(record)[0]:
-        raise _damaged(key)
-
-
-def _damaged(key: bytes) -> StorageError:
-    return StorageError(
-        f"the stored value of key {key[:64]!r} is damaged (its checksum does not match): the disk changed it; "
-        "replace this host under a new id and check the disk"
-    )
 
 
 def encode_base(index: Index, term: Term) -> bytes:
@@ -114,6 +85,21 @@ def check_format(record: bytes, purpose: bytes) -> None:
             f"this is the {found.decode('ascii', 'replace')!r} environment where {purpose.decode()!r} belongs: "
             "put each back in its own place"
         )
+
+
+def encode_runs(runs: tuple[int, ...]) -> bytes:
+    """Which runs hold flushed records, the newest first (``storage.runs``)."""
+    body = _RUNS_BODY.pack(FORMAT_VERSION, _RUNS_KIND, len(runs), bytes(runs))
+    return _CHECKSUM.pack(crc32(body)) + body
+
+
+def decode_runs(record: bytes | None) -> tuple[int, ...]:
+    """The runs of ``encode_runs``, none before the first flush; raises ``StorageError``."""
+    if record is None:
+        return ()
+    _check(record, _RUNS.size, _RUNS_KIND, "list of runs")
+    _, _, _, count, runs = _RUNS.unpack(record)
+    return tuple(runs[:count])
 
 
 def _check(record: bytes, size: int, kind: int, name: str) -> None:

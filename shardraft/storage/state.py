@@ -1,16 +1,17 @@
 """The state environment: keys and machine states of all shards of a host, and the shard map.
 
-A flush is one transaction, so that each shard's keys are always exactly those of its machine state's
-``last_applied``. It may hold hundreds of thousands of keys: they are sorted, since LMDB writes sorted keys
-several times faster, but in slices, since one ``sorted`` over all of them would keep the interpreter, and
-with it the loop, for tens of milliseconds.
+What a flush writes can be read from its last transaction on, the one that holds the machine states, so that each
+shard's keys are always exactly those of its machine state's ``last_applied`` (``runs`` says how). It may hold hundreds
+of thousands of keys: they are sorted, but in slices, since one ``sorted`` over all of them would keep the
+interpreter, and with it the loop, for tens of milliseconds.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -20,20 +21,26 @@ from shardraft.errors import StorageError
 from shardraft.host.turn import StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineImage, MachineState
+from shardraft.kv.records import Record, decode_record
 from shardraft.shards.shard_map import Shard, ShardMap
 from shardraft.storage.environment import (
     META,
     PUT_RECORDS_MAX,
-    Cursor,
     Database,
     Environment,
     Transaction,
 )
-from shardraft.storage.layout import (
-    SHARD_MAP_KEY,
-    decode_record,
-    encode_record,
-    shard_key,
+from shardraft.storage.layout import RUNS_KEY, SHARD_MAP_KEY, decode_runs, encode_runs, shard_key
+from shardraft.storage.runs import (
+    DELETED,
+    MERGE_RECORDS_MAX,
+    MERGED_RUNS,
+    RUN_NAMES,
+    RUNS_MAX,
+    RunNumbers,
+    newest_rows,
+    next_rows,
+    put_rows,
 )
 from shardraft.types import HostId, ShardId
 from shardraft.wire.stored import (
@@ -47,27 +54,102 @@ MACHINES: Final = b"machines"
 KEYS: Final = b"keys"
 DATABASES: Final = (MACHINES, KEYS)
 
-_SORT_KEYS_MAX: Final = 16_384
-"""Keys sorted in one call, about 5 ms."""
+_SORT_KEYS_MAX: Final = 4_096
+"""Keys sorted in one call, about 1 ms."""
 _SAMPLES_PER_SLICE: Final = 8
+TRANSACTION_BYTES_MAX: Final = 8 << 20
+"""Records written in one transaction of a flush or a merge, about: what LMDB then keeps in memory for ever."""
+SMALL_FLUSH_RECORDS_MAX: Final = 4096
+"""A flush of so few records is put into the newest run, or into the keys when there is none."""
+
+_record_of: Final = itemgetter(1)
 
 
 class StateEnvironment(Environment):
     """``commit``, ``save_shard_map`` and ``replace_shard`` belong to the state's thread; the rest to any."""
 
     def __init__(self, path: Path, map_bytes: int, *, create: bool = False) -> None:
-        super().__init__(path, b"state", DATABASES, map_bytes, create=create)
+        super().__init__(path, b"state", DATABASES, map_bytes, create=create, made_at_need=RUN_NAMES)
         self._machines: Database = self.database(MACHINES)
         self._keys: Database = self.database(KEYS)
+        self._run_databases = [self.database(name) for name in RUN_NAMES]
+        with self.reading(META) as transaction, self.naming("runs"):
+            self._runs: RunNumbers = decode_runs(transaction.get(RUNS_KEY))
+        self._merging: RunNumbers = ()
+        self._merged_to = b""
 
     # Writing
 
     def commit(self, batch: StateBatch) -> None:
-        """Write all images in one transaction. Raises ``StorageError``."""
+        """Write all images, visible with the last transaction; then a piece of the merge. Raises ``StorageError``.
+
+        A flush merges twice as many records as it brings, so merging keeps up with flushing.
+        """
+        images = sorted(batch.images, key=_shard_of)
+        records = sum(len(image.changes) for image in images)
+        runs = self._runs_for(records)
+        is_new = runs is not self._runs
+        if is_new:
+            self._fill(self._run_databases[runs[0]], images)
         with self.writing() as transaction:
-            for image in sorted(batch.images, key=_shard_of):
-                self._put_changes(transaction, image)
+            for image in images:
+                if not is_new:
+                    self._put_changes(transaction, image)
                 self._put_machine(transaction, image.state)
+            if is_new:
+                transaction.put(RUNS_KEY, encode_runs(runs), db=self.database(META))
+        self._runs = runs
+        budget = 2 * records
+        while budget > 0 and self._has_to_merge():
+            budget -= self._merge()
+
+    def _fill(self, run: Database, images: Sequence[MachineImage]) -> None:
+        """Write a run that nobody knows of yet, in transactions of bounded size: LMDB never returns their memory."""
+        with self.writing() as transaction:
+            if transaction.stat(run)["entries"]:
+                transaction.drop(run, delete=False)  # A crash came before it was known.
+        slices = (rows for image in images for rows in _rows_of(image))
+        is_all = False
+        while not is_all:
+            size = 0
+            with self.writing() as transaction:
+                cursor = transaction.cursor(run)
+                while not is_all and size < TRANSACTION_BYTES_MAX:
+                    rows = next(slices, [])
+                    cursor.putmulti(rows, append=True)
+                    size += sum(map(len, map(_record_of, rows)))
+                    is_all = not rows
+
+    def _runs_for(self, records: int) -> RunNumbers:
+        """The runs there are when a flush is written, of which the first takes it; none: it goes into the keys."""
+        if records <= SMALL_FLUSH_RECORDS_MAX and (not self._runs or self._runs[0] not in self._merging):
+            return self._runs
+        while len(self._runs) == RUNS_MAX:
+            self._has_to_merge()
+            self._merge()
+        return (min(set(range(RUNS_MAX)) - set(self._runs)), *self._runs)
+
+    def _has_to_merge(self) -> bool:
+        if not self._merging and len(self._runs) >= MERGED_RUNS:
+            self._merging, self._merged_to = self._runs, b""
+        return bool(self._merging)
+
+    def _merge(self) -> int:
+        """Merge the next records of the runs being merged, in one transaction; how many that were."""
+        merging = [self._run_databases[number] for number in self._merging]
+        with self.writing() as transaction:
+            rows = next_rows(transaction, merging, self._merged_to, _merge_count(transaction, merging))
+            put_rows(transaction.cursor(self._keys), rows)
+            if not rows:
+                for run in merging:
+                    transaction.drop(run, delete=False)
+                kept = self._runs[: -len(merging)]
+                transaction.put(RUNS_KEY, encode_runs(kept), db=self.database(META))
+        if rows:
+            self._merged_to = rows[-1][0]
+        else:
+            self._runs, self._merging = kept, ()
+        return len(rows)
 
     def save_shard_map(self, shard_map: ShardMap, host: HostId) -> None:
         """Keep the map and create, empty, those of its shards that belong on ``host`` and do not exist."""
@@ -84,27 +166,26 @@ class StateEnvironment(Environment):
         """
         prefix = shard_key(state.shard)
         with self.writing() as transaction:
+            for database in (self._keys, *self._run_databases):
+                cursor = transaction.cursor(database)
+                found = cursor.set_range(prefix)
+                while found and cursor.key().startswith(prefix):
+                    found = cursor.delete()
             cursor = transaction.cursor(self._keys)
-            found = cursor.set_range(prefix)
-            while found and cursor.key().startswith(prefix):
-                found = cursor.delete()
             for some in records:
                 cursor.putmulti([(prefix + key, record) for key, record in some])
             self._put_machine(transaction, state)
 
     def _put_changes(self, transaction: Transaction, image: MachineImage) -> None:
-        prefix = shard_key(image.state.shard)
-        changes = image.changes
-        cursor = transaction.cursor(self._keys)
-        for keys in sorted_slices(changes):
-            for start in range(0, len(keys), PUT_RECORDS_MAX):
-                self._put_slice(cursor, prefix, [(key, changes[key]) for key in keys[start : start + PUT_RECORDS_MAX]])
-
-    def _put_slice(self, cursor: Cursor, prefix: bytes, changes: list[tuple[bytes, Stored | None]]) -> None:
-        cursor.putmulti([(prefix + key, encode_record(key, stored)) for key, stored in changes if stored is not None])
-        for key, stored in changes:
-            if stored is None and cursor.set_key(prefix + key):
-                cursor.delete()
+        """Put a small flush into the newest run, or into the keys when there is no run that would hide them."""
+        if self._runs:
+            cursor = transaction.cursor(self._run_databases[self._runs[0]])
+            for rows in _rows_of(image):
+                cursor.putmulti(rows)
+        else:
+            cursor = transaction.cursor(self._keys)
+            for rows in _rows_of(image):
+                put_rows(cursor, rows)
 
     def _put_machine(self, transaction: Transaction, state: MachineState) -> None:
         transaction.put(shard_key(state.shard), encode_machine_state(state), db=self._machines)
@@ -112,14 +193,34 @@ class StateEnvironment(Environment):
     # Reading
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None:
-        """The flushed value of a routing key. Raises ``StorageError`` when the disk changed it."""
+        """The flushed value of a routing key. Raises ``StorageError`` when the disk changed it.
+
+        A flush whose commit returns at this very moment may not be seen yet.
+        """
+        place = shard_key(shard) + key
         try:
-            transaction = self.lmdb.begin(self._keys)
-            record = transaction.get(shard_key(shard) + key)
+            transaction, runs = self._begin_get()
+            record = None
+            for run in runs:
+                record = transaction.get(place, db=self._run_databases[run])
+                if record is not None:
+                    break
+            else:
+                record = transaction.get(place)
             transaction.abort()
         except lmdb.Error as error:
             raise self.unreadable(error) from error
-        return None if record is None else decode_record(key, record)
+        return decode_record(key, record) if record else None
+
+    def _begin_get(self) -> tuple[Transaction, RunNumbers]:
+        # Asking the database which runs there are would cost as much as the read. If those known before the
+        # transaction began are those known after, then none of them has been given to a newer flush in between.
+        while True:
+            runs = self._runs
+            transaction = self.lmdb.begin(self._keys)
+            if runs is self._runs:
+                return transaction, runs
+            transaction.abort()
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
         """Up to ``entries_max`` keys in [``start``, ``end``), ascending; an empty ``end`` means no end."""
@@ -132,16 +233,12 @@ class StateEnvironment(Environment):
     def records(
         self, transaction: Transaction, shard: ShardId, start: bytes = b"", end: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
-        """The routing keys and records of a shard in a read transaction of ``KEYS``, ascending, unchecked."""
-        prefix = shard_key(shard)
-        beyond = prefix + end
-        cursor = transaction.cursor(self._keys)
-        if not cursor.set_range(prefix + start):
-            return
-        for key, record in cursor:
-            if not key.startswith(prefix) or (end and key >= beyond):
-                return
-            yield key[len(prefix) :], record
+        """The routing keys and records of a shard in a read transaction, ascending, unchecked."""
+        with self.naming("runs"):
+            runs = decode_runs(transaction.get(RUNS_KEY, db=self.database(META)))
+        databases = [*(self._run_databases[run] for run in runs), self._keys]
+        sources = [_records_in(transaction, database, shard, start, end) for database in databases]
+        return newest_rows(sources) if runs else sources[0]
 
     def read_machine(self, transaction: Transaction, shard: ShardId) -> MachineState | None:
         """A shard's machine state in a read transaction; None when the host does not hold the shard."""
@@ -192,6 +289,39 @@ def sorted_slices(keys: Collection[bytes]) -> Iterator[list[bytes]]:
     for bucket in buckets:
         bucket.sort()
         yield bucket
+
+
+def _records_in(
+    transaction: Transaction, database: Database, shard: ShardId, start: bytes, end: bytes
+) -> Iterator[tuple[bytes, bytes]]:
+    prefix = shard_key(shard)
+    beyond = prefix + end
+    cursor = transaction.cursor(database)
+    if not cursor.set_range(prefix + start):
+        return
+    for key, record in cursor:
+        if not key.startswith(prefix) or (end and key >= beyond):
+            return
+        yield key[len(prefix) :], record
+
+
+def _rows_of(image: MachineImage) -> Iterator[list[tuple[bytes, Record]]]:
+    """The changes of an image as they lie in a run: ascending, with their shard, in slices."""
+    prefix = shard_key(image.state.shard)
+    changes = image.changes
+    for keys in sorted_slices(changes):
+        for start in range(0, len(keys), PUT_RECORDS_MAX):
+            some = keys[start : start + PUT_RECORDS_MAX]
+            records = [changes[key] or DELETED for key in some]
+            yield list(zip(map(prefix.__add__, some), records, strict=True))
+
+
+def _merge_count(transaction: Transaction, runs: Sequence[Database]) -> int:
+    """How many records of ``runs`` to merge in one transaction, by how large they are on average."""
+    each = [transaction.stat(run) for run in runs]
+    records = sum(run["entries"] for run in each)
+    pages_bytes = sum(run["psize"] * (run["leaf_pages"] + run["overflow_pages"]) for run in each)
+    return min(MERGE_RECORDS_MAX, TRANSACTION_BYTES_MAX * records // max(pages_bytes, 1))
 
 
 def _shard_of(image: MachineImage) -> ShardId:

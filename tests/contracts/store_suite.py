@@ -16,7 +16,7 @@ from __future__ import annotations
 from shardraft.host.ports import RecoveredShard, Store
 from shardraft.host.turn import StateBatch
 from shardraft.kv.commands import Stored
-from shardraft.kv.machine import MachineImage, MachineState
+from shardraft.kv.machine import MachineState
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.shards.shard_map import Partitioning, ShardMap
 from tests.contracts.store_copies import StoreCopiesContract
@@ -33,6 +33,7 @@ from tests.contracts.store_world import (
     append,
     entries,
     flush,
+    image_of,
     recovered,
     started,
     state_at,
@@ -108,8 +109,8 @@ class StoreContract(StoreLogContract, StoreCopiesContract):
 
     def test_one_flush_writes_the_images_of_several_shards(self, world: StoreWorld, store: Store) -> None:
         images = (
-            MachineImage(state_at(2, 0, 0), {b"z": Stored(1, b"two")}),
-            MachineImage(state_at(1, 0, 0), {b"a": Stored(1, b"one")}),
+            image_of(state_at(2, 0, 0), {b"z": Stored(1, b"two")}),
+            image_of(state_at(1, 0, 0), {b"a": Stored(1, b"one")}),
         )
         store.commit_state(StateBatch(1, images))
         again = started(world.crash(store))

@@ -11,6 +11,7 @@ from shardraft.host.ports import RecoveredShard, Store
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import BatchResult, Stored
 from shardraft.kv.machine import MachineImage, MachineState, SessionRecord
+from shardraft.kv.records import encode_record
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
 from shardraft.raft.ready import LogWrite
 from shardraft.shards.keyspace import KeyRange
@@ -76,7 +77,12 @@ def state_at(shard: ShardId, index: Index, term: Term = 1, sessions: tuple[Sessi
 
 
 def flush(store: Store, state: MachineState, changes: dict[bytes, Stored | None], number: int = 1) -> None:
-    store.commit_state(StateBatch(number, (MachineImage(state, changes),)))
+    store.commit_state(StateBatch(number, (image_of(state, changes),)))
+
+
+def image_of(state: MachineState, changes: dict[bytes, Stored | None]) -> MachineImage:
+    records = {key: None if stored is None else encode_record(key, stored) for key, stored in changes.items()}
+    return MachineImage(state, records)
 
 
 def started(store: Store) -> Store:

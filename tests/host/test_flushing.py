@@ -19,7 +19,7 @@ def cluster() -> Cluster:
 def test_applied_state_is_flushed_at_the_latest_after_its_age(cluster: Cluster) -> None:
     leader = cluster.leader_of(SHARD)
     put(cluster, leader, 1, b"k")
-    cluster.run(6)
+    cluster.run(1 + Limits().flush_age_ms_max // 1000)
     machine = leader.host.replicas[SHARD].machine
     assert machine.flushed_index == machine.last_applied > 0
     assert machine.buffer_bytes == 0

@@ -10,6 +10,7 @@ import attrs
 from shardraft.config import Limits
 from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, ApplyResult, Batch, BatchResult, Outcome, Stored
 from shardraft.kv.machine import Machine, MachineImage, MachineState
+from shardraft.kv.records import decode_record
 from shardraft.shards.keyspace import KeyRange
 
 SHARD = 7
@@ -84,11 +85,11 @@ class MemoryStore:
 
     def commit(self, image: MachineImage) -> None:
         self.state = image.state
-        for key, stored in image.changes.items():
-            if stored is None:
+        for key, record in image.changes.items():
+            if record is None:
                 self.rows.pop(key, None)
             else:
-                self.rows[key] = stored
+                self.rows[key] = decode_record(key, record)
 
 
 class LogEntry(Protocol):

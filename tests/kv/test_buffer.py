@@ -6,9 +6,10 @@ import pytest
 
 from shardraft.kv.buffer import ENTRY_BYTES, MISSING, Layer, WriteBuffer
 from shardraft.kv.commands import Stored
+from shardraft.kv.records import HEADER_BYTES, encode_record
 from tests.kv.replica import Replica, delete, put
 
-ONE, TWO = Stored(1, b"one"), Stored(2, b"two")
+ONE, TWO = (encode_record(b"a", Stored(number, b"value")) for number in (1, 2))
 
 
 def test_a_read_finds_the_active_layer_then_the_one_being_flushed_then_neither() -> None:
@@ -32,10 +33,10 @@ def test_only_one_flush_is_in_flight() -> None:
 
 def test_keys_and_values_are_counted_once_however_often_they_were_written() -> None:
     layer = Layer()
-    layer.install({b"key": Stored(1, b"v" * 100)})
+    layer.install({b"key": b"r" * 100})
     assert layer.size_bytes == 103 + ENTRY_BYTES
-    layer.install({b"key": Stored(2, b"v" * 7), b"other": None})
-    assert layer.size_bytes == 10 + 5 + 2 * ENTRY_BYTES
+    layer.install({b"key": b"r" * 20, b"other": None})
+    assert layer.size_bytes == 23 + 5 + 2 * ENTRY_BYTES
     layer.install({b"key": None})
     assert layer.size_bytes == 3 + 5 + 2 * ENTRY_BYTES
 
@@ -44,7 +45,7 @@ def test_what_is_being_flushed_counts_until_it_is_durable() -> None:
     replica = Replica()
     assert replica.machine.buffer_bytes == 0
     replica.write(put(b"k", b"0123456789"), put(b"k", b"01234"))
-    one = 6 + ENTRY_BYTES
+    one = 6 + HEADER_BYTES + ENTRY_BYTES
     assert replica.machine.buffer_bytes == one
     replica.begin_flush()
     assert (replica.machine.buffer_bytes, replica.machine.is_flushing) == (one, True)
@@ -60,7 +61,10 @@ def test_an_image_is_the_state_of_the_moment_it_was_taken() -> None:
     image = replica.begin_flush()
     replica.time_us = 9
     replica.write(put(b"a", b"later"), delete(b"b"), put(b"c"), sequence=1)
-    assert dict(image.changes) == {b"a": Stored(1, b"value"), b"b": Stored(2, b"value")}
+    assert dict(image.changes) == {
+        b"a": encode_record(b"a", Stored(1, b"value")),
+        b"b": encode_record(b"b", Stored(2, b"value")),
+    }
     assert (image.state.last_applied, image.state.revision, image.state.time_us) == (1, 2, 0)
     assert [sequence for sequence, _, _ in image.state.sessions[0].results] == [0]
 

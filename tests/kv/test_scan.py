@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shardraft.kv.buffer import Layer
 from shardraft.kv.commands import Stored
+from shardraft.kv.records import encode_record
 from shardraft.kv.scan import merge_scan
 from tests.kv.replica import Replica, delete, put
 
@@ -137,7 +138,9 @@ def test_a_scan_is_what_merging_everything_first_would_give(
     merged: dict[bytes, Stored | None] = dict(stored)
     for change in changes:
         layers.append(Layer())
-        layers[-1].install(change)
+        layers[-1].install(
+            {key: None if stored is None else encode_record(key, stored) for key, stored in change.items()}
+        )
         merged.update(change)
     live = [
         (key, merged_value)

@@ -14,12 +14,14 @@ from tests.kv.replica import OTHER_SESSION, SESSION, Replica, batch_of, delete, 
 WRITTEN, DELETED, MISSING = Outcome.WRITTEN, Outcome.DELETED, Outcome.MISSING
 CONFLICT, WRONG_SHARD, ABORTED = Outcome.CONFLICT, Outcome.WRONG_SHARD, Outcome.ABORTED
 WINDOW = 4
+IDLE_MS = 100
 HOUR_US = 3_600_000_000
 
 
 @pytest.fixture
 def replica() -> Replica:
-    return Replica(Limits(session_window_max=WINDOW, sessions_max=3))
+    limits = Limits(session_window_max=WINDOW, sessions_max=3, session_idle_ms_min=IDLE_MS, deadline_ms_max=IDLE_MS - 1)
+    return Replica(limits)
 
 
 # Retries.
@@ -87,6 +89,59 @@ def test_a_shard_holds_at_most_sessions_max(replica: Replica) -> None:
     replica.time_us = 10
     replica.expire(10)
     replica.write(put(b"k"), session=b"one too many....")
+
+
+def test_a_full_table_makes_room_for_a_new_session_by_ending_the_one_used_longest_ago(replica: Replica) -> None:
+    for number in range(3):
+        replica.time_us = number
+        replica.write(put(b"k"), session=bytes([number]) * 16)
+    replica.time_us = 3
+    replica.write(put(b"k"), session=bytes([0]) * 16, sequence=1)
+    replica.time_us = 1 + 1000 * IDLE_MS
+    assert replica.apply(batch_of(put(b"k"), session=b"not idle enough.")) is Refusal.SESSIONS_FULL
+    replica.time_us += 1
+    replica.write(put(b"k"), session=b"one too many....")
+    assert replica.machine.session_count == 3
+    replica.write(put(b"k"), session=bytes([0]) * 16, sequence=2, opens_session=False)
+    late = batch_of(put(b"k"), session=bytes([1]) * 16, sequence=1, opens_session=False)
+    assert replica.apply(late) is Refusal.SESSION_EXPIRED
+
+
+def test_sessions_used_at_the_same_moment_make_room_in_the_same_order_after_a_restart(replica: Replica) -> None:
+    """Replicas that applied every entry, and one that began from a snapshot, must end the same session."""
+    for number in (2, 0, 1):
+        replica.write(put(b"k"), session=bytes([number]) * 16)
+    restarted = Replica(replica.limits)
+    restarted.log += replica.log
+    restarted.machine.restore(replica.machine.state())
+    for each in (replica, restarted):
+        each.time_us = 2000 * IDLE_MS
+        each.write(put(b"k"), session=b"one too many....")
+    assert replica.machine.state().sessions == restarted.machine.state().sessions
+    assert replica.machine.state().sessions[0].session == bytes([1]) * 16
+
+
+def test_sessions_of_short_programs_never_fill_a_shard(replica: Replica) -> None:
+    """One program after the other, each with a session that it uses once."""
+    for number in range(1, 1000):
+        replica.time_us += 1000 * IDLE_MS // 2
+        replica.write(put(b"k"), session=number.to_bytes(16, "big"))
+    assert replica.machine.session_count == 3
+
+
+def test_only_a_batch_that_opens_a_session_makes_room(replica: Replica) -> None:
+    for number in range(3):
+        replica.write(put(b"k"), session=bytes([number]) * 16)
+    replica.time_us = 2000 * IDLE_MS
+    assert replica.apply(batch_of(put(b"k"), session=b"unknown session.", opens_session=False)) is (
+        Refusal.SESSION_EXPIRED
+    )
+    assert replica.machine.session_count == 3
+
+
+def test_a_session_outlives_every_deadline() -> None:
+    with pytest.raises(ValueError, match="session_idle_ms_min must be above deadline_ms_max"):
+        Limits(deadline_ms_max=1000, session_idle_ms_min=1000)
 
 
 def test_an_expired_session_never_applies_a_batch_afresh(replica: Replica) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shardraft.config import HostConfig, Limits, RaftConfig
 from shardraft.errors import DeadlineExceeded
+from shardraft.kv.commands import ANY_REVISION, PUT
 from shardraft.sim.cluster import Cluster
 from shardraft.types import HostId, Index
 from shardraft_router.core import RouterLimits
@@ -18,6 +19,26 @@ def fill(cluster: Cluster, count: int, *, first: int = 0, via: HostId | None = N
         call = cluster.put(b"filler-%d" % number, b"." * 100, via=via)
         cluster.wait(call)
         assert call.error is None
+
+
+def test_a_shard_full_of_sessions_makes_room_and_a_client_that_slept_goes_on_in_a_new_one() -> None:
+    """Programs that come and go, each with a session of its own, beside one that sleeps meanwhile."""
+    limits = Limits(sessions_max=4, deadline_ms_max=2_000, session_idle_ms_min=2_100)
+    cluster = Cluster(config=HostConfig(limits=limits))
+    leader = cluster.elect()
+    assert cluster.write(b"sleeper", b"before") == 1
+    for number in range(12):
+        client = cluster.world.add_client(RouterLimits())
+        call = client.core.write(PUT, b"k%d" % number, b"v", ANY_REVISION, client.clock.now_us() + 2_000_000)
+        call.waiter = None
+        client.pump()
+        cluster.wait(call)
+        assert call.error is None
+        cluster.run(seconds=1)
+    assert cluster.host(leader).replicas[1].machine.session_count == 4
+    assert cluster.write(b"sleeper", b"after") == 14
+    cluster.settle()
+    assert cluster.get_everywhere(b"sleeper") == b"after"
 
 
 def wait_for_a_copy(cluster: Cluster) -> None:

@@ -1,19 +1,24 @@
 """A process that commits as fast as it can, until it is killed (``test_kill``).
 
-``python -m tests.storage.committing DIRECTORY``: each turn appends one entry to shards 1 and 2 and every third
+``python -m tests.storage.committing DIRECTORY [runs]``: each turn appends one entry to shards 1 and 2 and every third
 flushes the state of shard 1 and compacts far behind it. After each commit it prints, unbuffered, ``log N`` or
-``state N``: entries, or state, up to N are durable.
+``state N``: entries, or state, up to N are durable. With ``runs`` every flush is a run of several transactions, and
+they are merged a few records at a time; ``run N`` says that the next part of one is being written.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from shardraft.host.turn import LogBatch
 from shardraft.kv.commands import Stored
+from shardraft.kv.machine import MachineImage
+from shardraft.kv.records import Record
 from shardraft.raft.ready import HardState, LogWrite
+from shardraft.storage import state as state_module
 from shardraft.storage.store import open_store
 from shardraft.types import Index
 from tests.contracts.store_world import entry, flush, state_at
@@ -53,5 +58,22 @@ def run(directory: Path) -> None:
         say("log", index)
 
 
+def flush_as_runs() -> None:
+    """What happens with flushes of many thousand keys happens with forty."""
+    state_module.SMALL_FLUSH_RECORDS_MAX = KEYS // 4  # type: ignore[misc]
+    state_module.PUT_RECORDS_MAX = KEYS // 4  # type: ignore[attr-defined]
+    state_module.TRANSACTION_BYTES_MAX = 5_000  # type: ignore[misc]
+    rows_of = state_module._rows_of
+
+    def rows_said(image: MachineImage) -> Iterator[list[tuple[bytes, Record]]]:
+        for rows in rows_of(image):
+            say("run", image.state.last_applied)
+            yield rows
+
+    state_module._rows_of = rows_said
+
+
 if __name__ == "__main__":
+    if "runs" in sys.argv:
+        flush_as_runs()
     run(Path(sys.argv[1]))

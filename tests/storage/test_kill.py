@@ -15,10 +15,10 @@ from tests.rules import ROOT
 from tests.storage.committing import KEYS, value_at
 
 
-def acknowledged_before_the_kill(directory: Path, lines: int) -> dict[str, int]:
+def acknowledged_before_the_kill(directory: Path, lines: int, *options: str) -> dict[str, int]:
     """Run the committing process, kill it once it said ``lines`` lines, and take everything that it said."""
     said = {"log": 0, "state": 0}
-    command = [sys.executable, "-m", "tests.storage.committing", str(directory)]
+    command = [sys.executable, "-m", "tests.storage.committing", str(directory), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         heard = [process.stdout.readline() for _ in range(lines)]
@@ -50,14 +50,15 @@ def check(store: LmdbStore, said: dict[str, int]) -> int:
 
 
 @pytest.mark.slow
-def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("runs",)])
+def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path, options: tuple[str, ...]) -> None:
     create_data_directory(tmp_path / "host", CLUSTER, HOST)
     store = open_store(tmp_path / "host", cluster_id=CLUSTER, host=HOST)
     store.save_shard_map(SHARD_MAP)
     store.close()
     last = 0
-    for lines in (1, 7, 40, 101, 150):
-        said = acknowledged_before_the_kill(tmp_path / "host", lines)
+    for lines in (1, 7, 13, 40, 41, 43, 101, 102, 104, 150):
+        said = acknowledged_before_the_kill(tmp_path / "host", lines, *options)
         store = open_store(tmp_path / "host", cluster_id=CLUSTER, host=HOST)
         before, last = last, check(store, said)
         store.close()

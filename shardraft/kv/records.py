@@ -1,0 +1,76 @@
+"""A key's record: its value as it lies in the write buffer, in the store and in copies.
+
+A record is made once, where its operation is applied, and nobody makes it again: a flush gives these
+very bytes to the disk, and a copy passes them on. Little-endian::
+
+    checksum u32 | revision u64 | value
+
+The checksum is CRC-32 over routing key, revision and value, so that a flipped byte is noticed, and a
+value found under another key as well. Columns are encoded at once, since every put pays for its record.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from operator import add
+from typing import Final, TypeAlias
+from zlib import crc32
+
+from shardraft.errors import StorageError
+from shardraft.kv.commands import Stored
+from shardraft.types import Revision
+
+Record: TypeAlias = bytes
+
+_HEADER: Final = struct.Struct("<IQ")
+_CHECKSUM: Final = struct.Struct("<I")
+_REVISION: Final = struct.Struct("<Q")
+HEADER_BYTES: Final = _HEADER.size
+
+
+def encode_records(keys: Sequence[bytes], values: Sequence[bytes], first_revision: Revision) -> Iterator[Record]:
+    """The records of a column of puts that take consecutive revisions from ``first_revision`` up."""
+    revisions = range(first_revision, first_revision + len(keys))
+    checksums = map(crc32, values, map(crc32, map(_REVISION.pack, revisions), map(crc32, keys)))
+    return map(add, map(_HEADER.pack, checksums, revisions), values)
+
+
+def encode_record(key: bytes, stored: Stored) -> Record:
+    """The record of one routing key."""
+    checksum = crc32(stored.value, crc32(_REVISION.pack(stored.revision), crc32(key)))
+    return _HEADER.pack(checksum, stored.revision) + stored.value
+
+
+def revision_in(record: Record) -> Revision:
+    """The revision in a record that this process made or checked."""
+    revision: Revision = _HEADER.unpack_from(record)[1]
+    return revision
+
+
+def stored_in(record: Record) -> Stored:
+    """What a record says that this process made or checked: memory is trusted, disks are not."""
+    return Stored(_HEADER.unpack_from(record)[1], record[HEADER_BYTES:])
+
+
+def decode_record(key: bytes, record: bytes) -> Stored:
+    """The value of a routing key. Raises ``StorageError`` when a byte of it, or of its key, was changed."""
+    if len(record) >= HEADER_BYTES:
+        checksum, revision = _HEADER.unpack_from(record)
+        # A slice is a copy, and still cheaper than a memoryview for the values that we expect.
+        if crc32(record[4:], crc32(key)) == checksum:
+            return Stored(revision, record[HEADER_BYTES:])
+    raise _damaged(key)
+
+
+def check_record(key: bytes, record: bytes) -> None:
+    """Raises ``StorageError`` when ``decode_record`` would; for who passes the record on as it is."""
+    if len(record) < HEADER_BYTES or crc32(record[4:], crc32(key)) != _CHECKSUM.unpack_from(record)[0]:
+        raise _damaged(key)
+
+
+def _damaged(key: bytes) -> StorageError:
+    return StorageError(
+        f"the stored value of key {key[:64]!r} is damaged (its checksum does not match): the disk changed it; "
+        "replace this host under a new id and check the disk"
+    )

@@ -1,0 +1,186 @@
+"""Runs: whatever lies in runs or is being merged, a read finds what one large table would hold."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from shardraft.errors import StorageError
+from shardraft.kv.commands import Stored
+from shardraft.storage import state as state_module
+from shardraft.storage.layout import decode_runs, encode_runs
+from shardraft.storage.runs import MERGED_RUNS, RUNS_MAX, newest_rows
+from shardraft.storage.store import LmdbStore
+from tests.contracts.store_world import SHARD_MAP, flush, image_of, state_at
+from tests.storage.conftest import LmdbWorld
+
+Table = dict[bytes, Stored]
+
+
+@pytest.fixture
+def store(lmdb_world: LmdbWorld, monkeypatch: pytest.MonkeyPatch) -> LmdbStore:
+    """Every flush of more than two records makes a run, and at most twelve records are merged in one transaction."""
+    monkeypatch.setattr(state_module, "SMALL_FLUSH_RECORDS_MAX", 2)
+    monkeypatch.setattr(state_module, "MERGE_RECORDS_MAX", 12)
+    store = lmdb_world.make_store()
+    store.save_shard_map(SHARD_MAP)
+    store.recover()
+    return store
+
+
+def flush_at_random(store: LmdbStore, table: Table, random: Random, index: int, count: int) -> None:
+    """Flush ``count`` changes of shard 1, a third of them deletions, and note in ``table`` what must be found."""
+    keys = random.sample([b"%03d" % number for number in range(60)], count)
+    changes = {key: Stored(index, random.randbytes(9)) if random.random() < 0.67 else None for key in keys}
+    flush(store, state_at(1, index), changes, number=index)
+    for key, stored in changes.items():
+        table.pop(key, None)
+        if stored is not None:
+            table[key] = stored
+
+
+def assert_holds(store: LmdbStore, table: Table) -> None:
+    assert store.scan(1, b"", b"", 1000) == sorted(table.items(), key=lambda item: item[0])
+    assert store.scan(1, b"015", b"040", 7) == sorted(item for item in table.items() if b"015" <= item[0] < b"040")[:7]
+    for number in range(60):
+        assert store.get(1, b"%03d" % number) == table.get(b"%03d" % number)
+    assert store.get(2, b"z") == Stored(1, b"of another shard")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reads_find_the_newest_of_runs_and_keys_through_flushes_merges_and_crashes(
+    store: LmdbStore, lmdb_world: LmdbWorld, seed: int
+) -> None:
+    random = Random(seed)
+    table: Table = {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    runs = set()
+    for index in range(1, 50):
+        flush_at_random(store, table, random, index, random.choice((1, 2, 9, 20)))
+        runs.add(len(store._state._runs))
+        assert_holds(store, table)
+        if random.random() < 0.1:
+            store = lmdb_world.crash(store)
+            store.recover()
+            assert_holds(store, table)
+    assert max(runs) >= MERGED_RUNS - 1
+    assert min(runs) < MERGED_RUNS - 1, "runs were merged"
+
+
+def test_a_crash_within_a_merge_loses_nothing_and_the_merge_begins_again(
+    store: LmdbStore, lmdb_world: LmdbWorld
+) -> None:
+    random, table = Random(1), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    for index in range(1, MERGED_RUNS + 1):
+        flush_at_random(store, table, random, index, 6 if index == MERGED_RUNS else 50)
+    assert store._state._merging, "the last flush paid for a part only"
+    store = lmdb_world.crash(store)
+    store.recover()
+    assert len(store._state._runs) == MERGED_RUNS
+    assert_holds(store, table)
+    for index in range(MERGED_RUNS + 1, MERGED_RUNS + 4):
+        flush_at_random(store, table, random, index, 50)
+    assert len(store._state._runs) < MERGED_RUNS
+    assert_holds(store, table)
+
+
+def test_a_run_that_a_crash_left_unfinished_is_never_read(store: LmdbStore, lmdb_world: LmdbWorld) -> None:
+    random, table = Random(4), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    unfinished = {b"%03d" % number: Stored(99, b"never flushed") for number in range(0, 60, 2)}
+    store._state._fill(store._state._run_databases[0], [image_of(state_at(1, 9), dict(unfinished))])
+    assert_holds(store, table)
+    store = lmdb_world.crash(store)
+    assert_holds(store, table)
+    flush_at_random(store, table, random, 1, 9)
+    assert store._state._runs == (0,)
+    assert_holds(store, table)
+
+
+def test_a_large_flush_is_many_transactions_and_visible_with_the_last(
+    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "TRANSACTION_BYTES_MAX", 100)
+    monkeypatch.setattr(state_module, "PUT_RECORDS_MAX", 3)
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    before = store._state.lmdb.info()["last_txnid"]
+    seen = []
+    put_machine = store._state._put_machine
+    monkeypatch.setattr(
+        store._state, "_put_machine", lambda *image: (seen.append(store.get(1, b"059")), put_machine(*image))
+    )
+    table: Table = {b"%03d" % number: Stored(1, b"v" * 20) for number in range(60)}
+    flush(store, state_at(1, 1), dict(table), number=2)
+    assert store._state.lmdb.info()["last_txnid"] - before > 10
+    assert seen == [None], "one machine state, written when nothing of the flush could be read yet"
+    assert_holds(store, table)
+
+
+def test_records_are_merged_by_their_size(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "TRANSACTION_BYTES_MAX", 64 << 10)
+    merged = []
+    put_rows = state_module.put_rows
+
+    def counting(cursor: Any, rows: list[tuple[bytes, bytes]]) -> None:
+        merged.append(sum(len(record) for _, record in rows))
+        put_rows(cursor, rows)
+
+    monkeypatch.setattr(state_module, "put_rows", counting)
+    for index in range(MERGED_RUNS):
+        flush(store, state_at(1, index), {b"%d %d" % (index, n): Stored(1, b"v" * 30_000) for n in range(8)})
+    assert merged
+    assert max(merged) <= 4 * 30_012
+
+
+def test_when_there_is_no_room_for_a_run_a_merge_is_finished_first(
+    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, table = Random(2), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    with monkeypatch.context() as never_merged:
+        never_merged.setattr(state_module, "MERGED_RUNS", RUNS_MAX + 1)
+        for index in range(1, RUNS_MAX + 1):
+            flush_at_random(store, table, random, index, 20)
+        assert len(store._state._runs) == RUNS_MAX
+    flush_at_random(store, table, random, RUNS_MAX + 1, 20)
+    assert len(store._state._runs) == 1
+    assert_holds(store, table)
+
+
+def test_a_copy_is_of_runs_and_keys_and_replaces_both(store: LmdbStore, lmdb_world: LmdbWorld) -> None:
+    random, table = Random(3), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    for index in range(1, MERGED_RUNS + 1):
+        flush_at_random(store, table, random, index, 6 if index == MERGED_RUNS else 50)
+    assert store._state._merging
+    _, term, chunks = store.spool_copy(1, 1)
+    copied, before = dict(table), MERGED_RUNS
+    for index in range(before + 1, before + 3):
+        flush_at_random(store, table, random, index, 50)
+    for number in range(chunks):
+        store.stage_chunk(1, number, store.read_chunk(1, number))
+    assert store.install_copy(1, before, term) == state_at(1, before)
+    assert_holds(store, copied)
+    for index in range(before + 3, before + 12):
+        flush_at_random(store, copied, random, index, 50)
+        assert_holds(store, copied)
+    store = lmdb_world.crash(store)
+    assert_holds(store, copied)
+
+
+def test_rows_of_the_first_source_hide_those_of_the_others() -> None:
+    newest = [(b"a", b""), (b"b", b"2")]
+    oldest = [(b"a", b"1"), (b"b", b"1"), (b"c", b"1"), (b"d", b"")]
+    assert list(newest_rows([newest, oldest])) == [(b"b", b"2"), (b"c", b"1")]
+
+
+def test_the_list_of_runs_is_read_as_written_and_damage_to_it_noticed() -> None:
+    assert decode_runs(None) == ()
+    assert decode_runs(encode_runs((7, 0, 3))) == (7, 0, 3)
+    record = bytearray(encode_runs((7, 0, 3)))
+    record[9] ^= 1
+    with pytest.raises(StorageError, match="the stored list of runs is damaged"):
+        decode_runs(bytes(record))
