@@ -112,6 +112,8 @@ class Limits:
     """Results kept per session; a sequence this far above ``answered_below`` is refused as Overloaded."""
     log_bytes_max: int = _positive(64 << 20)
     """Log kept per shard before it is compacted (never past the flushed ``last_applied``)."""
+    host_log_bytes_max: int = _positive(4 << 30)
+    """Log kept by all shards of a host together; above it the largest logs may hold less than ``log_bytes_max``."""
     write_buffer_bytes_max: int = _positive(48 << 20)
     """Applied state waiting in memory, per host; at it a flush begins, at twice it applying waits for the flush."""
     flush_age_ms_max: int = _positive(30_000)

@@ -175,6 +175,7 @@ def test_the_limits_of_the_readme_are_those_of_the_program() -> None:
     assert limits.session_timeout_ms == 3_600_000
     assert "one hour since the session was last used" in README
     assert f"| log kept per shard | {limits.log_bytes_max >> 20} MiB" in README
+    assert f"| log kept per host | {limits.host_log_bytes_max >> 30} GiB" in README
     assert f"| children of one host or learner | {limits.children_max} |" in README
 
 

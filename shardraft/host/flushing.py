@@ -7,6 +7,8 @@ exactly the state at its ``last_applied``, and leaves only once the log is persi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from shardraft.config import Limits
@@ -41,6 +43,8 @@ class Flushing:
         self._submitted: _Flush | None = None
         self._wanted = False
         self.buffer_bytes = 0
+        self.log_bytes_max = limits.log_bytes_max
+        """What the log of each shard may hold at present."""
 
     @property
     def stalled(self) -> bool:
@@ -137,6 +141,21 @@ class Flushing:
         """A flush that holds an image of ``replica`` is under way."""
         return any(flush is not None and replica in flush.replicas for flush in (self._waiting, self._submitted))
 
+    def share_log_room(self, logs_bytes: Iterable[int]) -> None:
+        """Work out anew what each log may hold, given what each holds, so that all keep to ``host_log_bytes_max``.
+
+        The largest give way first: small logs keep what they have, and what these leave is shared evenly.
+        """
+        limits = self._limits
+        self.log_bytes_max = limits.log_bytes_max
+        room, ascending = limits.host_log_bytes_max, sorted(logs_bytes)
+        for place, log_bytes in enumerate(ascending):
+            share = room // (len(ascending) - place)
+            if log_bytes > share:
+                self.log_bytes_max = min(share, limits.log_bytes_max)
+                return
+            room -= log_bytes
+
     def compaction_of(self, replica: Replica, keep_above: Index | None) -> tuple[ShardId, Index, Term] | None:
         """Where to cut the log of ``replica``: by bytes, never past the flushed ``last_applied`` (PROTOCOL).
 
@@ -144,7 +163,7 @@ class Flushing:
         log is twice as long as it may be.
         """
         log = replica.log
-        bytes_max = self._limits.log_bytes_max
+        bytes_max = self.log_bytes_max
         if log.log_bytes <= bytes_max:
             return None
         # Cutting a quarter at a time keeps the deletes few and leaves a briefly slow follower its entries.

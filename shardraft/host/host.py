@@ -213,8 +213,9 @@ class Host:
                 self.tree.received(event.connection, message, event.now_us)
 
     def _state_flushed(self, event: events.StateFlushed) -> None:
-        replicas = self.flushing.flushed(event.number)
-        for replica in replicas:
+        self.flushing.flushed(event.number)
+        self.flushing.share_log_room(replica.log.log_bytes for replica in self.replicas.values())
+        for replica in self.replicas.values():
             self.consider_compaction(replica)
         for voter in self.voters.values():
             if voter.applied_behind:
@@ -290,7 +291,7 @@ class Host:
             self._apply(voter, now_us)
         voter.pass_on_reads(self.reads)
         self.tree.committed(voter)
-        if voter.log.log_bytes > self.config.limits.log_bytes_max:
+        if voter.log.log_bytes > self.flushing.log_bytes_max:
             self.consider_compaction(voter)
 
     def _apply(self, voter: Voter, now_us: int) -> None:
