@@ -62,7 +62,7 @@ def test_a_log_is_cut_behind_the_flushed_state_and_never_ahead_of_it() -> None:
 
 
 def test_the_logs_of_a_host_together_keep_to_its_limit_and_the_largest_give_way() -> None:
-    limits = Limits(log_bytes_max=20_000, host_log_bytes_max=24_000, flush_age_ms_max=100)
+    limits = Limits(log_bytes_max=20_000, host_log_bytes_max=16_000, flush_age_ms_max=100)
     cluster = Cluster(hosts=1, shards=2, config=HostConfig(limits=limits))
     cluster.run(3)
     host = cluster.leader_of(SHARD).host
