@@ -140,6 +140,13 @@ class DiskSpace:
     is_low: bool
 
 
+@attrs.frozen(slots=True)
+class StopAsked:
+    """The process will end soon: the host hands over what it leads (``Host.departure``) and goes on until then."""
+
+    now_us: int
+
+
 Event: TypeAlias = (
     Tick
     | PeerFrameReceived
@@ -155,4 +162,5 @@ Event: TypeAlias = (
     | CopyRejected
     | ShardMapKept
     | DiskSpace
+    | StopAsked
 )

@@ -12,6 +12,7 @@ from shardraft.host import events
 from shardraft.host.clients import Clients
 from shardraft.host.commits import Commits
 from shardraft.host.copying import Copying
+from shardraft.host.departure import Departure
 from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
 from shardraft.host.messages import CopyChunk, CopyReply, PeerMessage
@@ -93,6 +94,7 @@ class Host:
             recovered.shard_map,
             now_us,
         )
+        self.departure = Departure(self.voters, self.touch)
         self._steps = self._step_table()
 
     def _make_voters(self, recovered: Recovered, now_us: int) -> None:
@@ -116,6 +118,7 @@ class Host:
             random=Random(self._random.getrandbits(64)),
             now_us=now_us,
             time_us=stored.state.time_us,
+            preferred=shard.membership.voters[0],  # The map's first voters take turns, so leaders spread evenly.
         )
         machine = Machine(stored.state, self._store, config.limits)
         voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us, slot_bytes)
@@ -151,6 +154,7 @@ class Host:
             events.CopyRejected: self.copying.rejected,
             events.ShardMapKept: self._shard_map_kept,
             events.DiskSpace: self._disk_space,
+            events.StopAsked: self.departure.asked,
         }
 
     def step(self, event: events.Event) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from shardraft.errors import StorageError
-from shardraft.host.events import DiskSpace
+from shardraft.host.events import DiskSpace, StopAsked
 from shardraft.host.host import Host
 from shardraft.host.ports import Recovered
 from shardraft.runtime.clock import now_us
@@ -30,6 +30,8 @@ from shardraft.types import NO_HOST, HostId, ReplicaId, ShardId
 from shardraft.wire.client import CapnpBatchCodec
 from shardraft.wire.hello import Hello, Role
 
+_HAND_OVER_SECONDS_MAX: Final = 2.0
+"""Leaderships that are not handed over by then (twice a handover's own limit) are left to an election."""
 _ANSWER_SECONDS_MAX: Final = 2.0
 """Requests under way when a stop is asked for may take this long; what becomes of later ones is then unknown."""
 _DISK_CHECK_SECONDS: Final = 1.0
@@ -91,7 +93,7 @@ class Running:
         self._inbox.wake()
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
-        """Serve until ``request_stop``, then answer, close and flush; returns when all of that is done."""
+        """Serve until ``request_stop``, then hand over, answer, close and flush; returns when all of that is done."""
         _spare_the_collector()
         async with trio.open_nursery() as background:
             background.start_soon(self._inbox.run_timer)
@@ -106,6 +108,10 @@ class Running:
     async def _serve_and_stop(self) -> None:
         driver, host = self._driver, self._host
         await driver.run(until=lambda: self._stop_asked)
+        # Leaders first: while their successors take over, this host still serves, and then names them.
+        self._inbox.put(StopAsked(now_us()))
+        with trio.move_on_after(_HAND_OVER_SECONDS_MAX):
+            await driver.run(until=lambda: host.departure.is_done)
         # Those who wait for an answer get it, so that no client is left with an unknown outcome.
         self._connections.stopping = True
         with trio.move_on_after(_ANSWER_SECONDS_MAX):

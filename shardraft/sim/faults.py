@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, TypeAlias
 
-from shardraft.host.events import DiskSpace
+from shardraft.host.events import DiskSpace, StopAsked
 from shardraft.sim.network import LinkQuality, Node
 from shardraft.sim.process import Process
 from shardraft.sim.world import World
@@ -38,6 +38,7 @@ class Faults:
             self._depose_leader,
             self._shorten_reigns,
             self._crash_any,
+            self._stop_leader,
             self._crash_at_commit,
             self._crash_all,
             self._isolate,
@@ -149,6 +150,14 @@ class Faults:
 
     def _crash_any(self) -> None:
         self._crash(self._random.choice(self._world.voters()))
+
+    def _stop_leader(self) -> None:
+        """A host hands over what it leads and ends a moment later, often before that is done."""
+        leader = self._leader()
+        if leader is not None:
+            self._world.note(f"{leader.node} is asked to stop")
+            leader.take(StopAsked)
+            self._later((100, 1_500_000), lambda: self._crash(leader))
 
     def _crash_learner(self) -> None:
         self._crash(self._random.choice(self._world.learners()))

@@ -49,6 +49,8 @@ def vary_config(random: Random) -> HostConfig:
             in_flight_messages_max=pick((1, 4, 256)),
             log_cache_bytes_max=pick((1_000, 100_000, 8 << 20)),
             uncommitted_bytes_max=pick((2_000, 64 << 20)),
+            preferred_after_ms=pick((300, 5_000)),
+            lease_ms=pick((0, 0, 400)),
         ),
         limits=Limits(
             turns_in_flight_max=pick((1, 2, 4)),

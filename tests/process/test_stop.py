@@ -84,3 +84,14 @@ def test_a_learner_that_still_looks_for_its_parent_stops_at_once(tmp_path: Path)
         cluster.processes[101].heard("stopped")
     finally:
         cluster.abolish()
+
+
+def test_a_host_that_stops_hands_over_what_it_leads(tmp_path: Path) -> None:
+    with process_cluster(tmp_path) as cluster, workload(cluster) as load:
+        leader = cluster.busiest_leader()
+        terms = {shard.shard: shard.term for shard in cluster.view().shards if shard.leader == leader}
+        assert cluster.processes[leader].stop() == 0
+        for shard, term in terms.items():
+            cluster.processes[leader].heard("transfer-began", shard=shard, term=term)
+        load.wait_for_more()
+        cluster.start(leader)

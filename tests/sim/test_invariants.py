@@ -103,18 +103,18 @@ def test_a_commit_that_is_not_on_a_majoritys_disks_is_noticed(monkeypatch: pytes
 @pytest.mark.parametrize(
     "message",
     [
-        RequestVote(1, 1, 1, 2, 9, 1),
-        RequestVoteReply(1, 1, 1, 2, True),
-        AppendEntriesReply(1, 1, 1, 2, True, 1_000),
+        RequestVote(1, 1, 2, 3, 9, 1),
+        RequestVoteReply(1, 1, 2, 3, True),
+        AppendEntriesReply(1, 1, 2, 3, True, 1_000),
     ],
 )
 def test_a_promise_that_is_not_on_the_disk_is_noticed(cluster: Cluster, message: Any) -> None:
-    """Host 1 voted for host 3 in term 1 and has a few entries."""
-    term = cluster.world.invariants.stores[1].logs[1].hard_state
+    """Host 2 voted for host 1 in term 1 and has a few entries."""
+    term = cluster.world.invariants.stores[2].logs[1].hard_state
     assert term.current_term == 1
-    assert term.voted_for == 3
+    assert term.voted_for == 1
     with pytest.raises(SimulationFailure, match="promised"):
-        cluster.world.invariants.check_promises(1, [message])
+        cluster.world.invariants.check_promises(2, [message])
 
 
 def test_a_host_that_promises_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
