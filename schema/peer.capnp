@@ -9,11 +9,11 @@
 #
 #     1 requestPreVote      2 requestPreVoteReply   3 requestVote     4 requestVoteReply
 #     5 appendEntries       6 appendEntriesReply    7 heartbeat       8 heartbeatReply
-#     9 timeoutNow         10 copyChunk            11 copyReply
+#     9 timeoutNow         10 copyChunk            11 copyReply          15 hashCheck
 #    20 childHello         21 parentHello          22 attach         23 attachReply
 #    24 feedEntries        25 feedAck              26 feedHeartbeat
 #
-# Records are little-endian and unsigned. Those of kinds 1 to 11 begin with the same 24 bytes:
+# Records are little-endian and unsigned. Those of kinds 1 to 15 begin with the same 24 bytes:
 #
 #     shard u32 | from_replica u32 | to_replica u32 | word u32 | term u64
 #
@@ -68,6 +68,8 @@ struct PeerFrame {
   # The entries of all appendEntries, concatenated in order.
   chunks @13 :List(Data);
   # The data of all copyChunks, in order.
+  hashChecks @14 :Data;
+  # 40 bytes each: the 24, then index u64 | applied_hash u64. `word` is 0.
 }
 
 struct DescendantPlace {

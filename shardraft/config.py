@@ -91,6 +91,9 @@ class Limits:
     """Keys and values in the answers to reads that one turn gives; the other reads wait for the next turn."""
     turns_in_flight_max: int = _positive(4)
     """Turns whose log commit is not finished; at the limit a turn writes nothing more (DESIGN 2)."""
+    hash_check_entries: int = _positive(256)
+    """Replicas compare their rolling hashes at every so many entries; where two are given different numbers,
+    they compare at common multiples only."""
     apply_entries_max: int = _positive(256)
     """Committed entries applied per shard in one turn; the rest follow in the next."""
     inbox_events_max: int = _positive(65_536)

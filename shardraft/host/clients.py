@@ -114,7 +114,7 @@ class Clients:
         if replica is None:
             return self._unknown_shard(request.shard)
         if not replica.serving:
-            return Unavailable("this learner's copy of the shard diverged and is not served", shard=request.shard)
+            return Unavailable("this replica diverged or is being replaced, and is not served", shard=request.shard)
         if request.consistency is not Consistency.STALE and not isinstance(replica, Voter):
             return NotLeader("a learner answers stale reads only", shard=request.shard)
         try:
@@ -146,12 +146,18 @@ class Clients:
         self._outbox.reply(connection, reply)
 
 
+def _role_of(replica: Replica) -> str:
+    if not isinstance(replica, Voter):
+        return "learner"
+    return "stopped" if replica.stopped else replica.raft.role.value
+
+
 def _shard_status(replica: Replica) -> ShardStatus:
     machine, log = replica.machine, replica.log
     raft = replica.raft if isinstance(replica, Voter) else None
     return ShardStatus(
         shard=replica.shard,
-        role=raft.role.value if raft else "learner",
+        role=_role_of(replica),
         term=raft.term if raft else machine.last_applied_term,
         leader=raft.leader_host if raft else 0,
         replica=raft.replica if raft else 0,

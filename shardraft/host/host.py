@@ -15,7 +15,7 @@ from shardraft.host.copying import Copying
 from shardraft.host.departure import Departure
 from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
-from shardraft.host.messages import CopyChunk, CopyReply, PeerMessage
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, PeerMessage
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
@@ -174,11 +174,15 @@ class Host:
         if voter is None or message.to_replica != voter.raft.replica or voter.host_of(message.from_replica) != host:
             self.outbox.notes.append(Refused(message.shard, f"a message of host {host} for another replica"))
             return
+        if voter.stopped:
+            return
         self._touched[message.shard] = voter
         if isinstance(message, CopyChunk):
             self.copying.chunk_from_leader(voter, host, message, now_us)
         elif isinstance(message, CopyReply):
             self.copying.reply_of_follower(host, message, now_us)
+        elif isinstance(message, HashCheck):
+            voter.check_hash(message, host)
         else:
             voter.raft.step(message, now_us)
 
@@ -283,6 +287,8 @@ class Host:
             self.pending.expire(now_us)
 
     def _turn_of(self, voter: Voter, now_us: int) -> None:
+        if voter.stopped:
+            return
         if voter.collect(now_us):
             self.copying.leadership_lost(voter.shard, now_us)
         for write in voter.take_writes():
@@ -293,6 +299,7 @@ class Host:
             self.copying.wanted_by_follower(voter, replica, now_us)
         if voter.applied_behind:
             self._apply(voter, now_us)
+        voter.compare()
         voter.pass_on_reads(self.reads)
         self.tree.committed(voter)
         if voter.log.log_bytes > self.flushing.log_bytes_max:

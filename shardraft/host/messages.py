@@ -52,7 +52,19 @@ class CopyReply:
     refused: bool = False
 
 
-PeerMessage: TypeAlias = RaftMessage | CopyChunk | CopyReply
+@attrs.frozen(slots=True)
+class HashCheck:
+    """The leader's rolling hash of everything applied up to ``index``; the receiver's must be the same there."""
+
+    shard: ShardId
+    term: Term
+    from_replica: ReplicaId
+    to_replica: ReplicaId
+    index: Index
+    applied_hash: int
+
+
+PeerMessage: TypeAlias = RaftMessage | CopyChunk | CopyReply | HashCheck
 """What travels between voter hosts."""
 
 LinkMessage: TypeAlias = LearnerMessage | CopyChunk | CopyReply

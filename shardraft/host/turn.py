@@ -88,7 +88,19 @@ class CopyNote:
     what: str
 
 
-HostNote: TypeAlias = RaftNote | LearnerNote | CopyNote
+@attrs.frozen(slots=True)
+class ReplicaStopped:
+    """This host's replica of ``shard`` applied other entries up to ``index`` than ``host``, and does nothing more.
+
+    One of the two holds what was never agreed on: a broken disk or memory, or a bug. An operator replaces it.
+    """
+
+    shard: ShardId
+    index: Index
+    host: HostId
+
+
+HostNote: TypeAlias = RaftNote | LearnerNote | CopyNote | ReplicaStopped
 
 
 @attrs.frozen(slots=True)

@@ -6,10 +6,13 @@ from collections import deque
 
 from shardraft.config import HostConfig
 from shardraft.errors import NotLeader, Overloaded, SessionExpired, ShardraftError
+from shardraft.host.comparing import Comparing
+from shardraft.host.messages import HashCheck
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import Pending, PendingRequests
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
+from shardraft.host.turn import ReplicaStopped
 from shardraft.kv.commands import ApplyResult, Batch, BatchCodec, Refusal
 from shardraft.kv.machine import Machine
 from shardraft.kv.requests import WriteReply, WriteRequest
@@ -17,7 +20,7 @@ from shardraft.raft.core import Raft
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.messages import RaftMessage
 from shardraft.raft.ready import LogWrite, Ready, Role
-from shardraft.types import HostId, Index, ReplicaId, ShardId
+from shardraft.types import INTEGER_MAX, TERM_MAX, HostId, Index, ReplicaId, ShardId
 
 _EXPIRY_CHECKS = 16
 """Idle sessions are looked for this often within one session timeout."""
@@ -51,6 +54,9 @@ class Voter(Replica):
         self._reads_ready: deque[tuple[Index, list[Pending]]] = deque()
         self._read_context = 0
         self._leads = False
+        self.stopped = False
+        """It differs from what was agreed on: it steps, votes, applies and answers nothing any more."""
+        self._comparing = Comparing()
         self._session_timeout_us = config.limits.session_timeout_ms * 1000
         self._expiry_check_us = now_us + self._session_timeout_us // _EXPIRY_CHECKS
 
@@ -60,6 +66,8 @@ class Voter(Replica):
 
     @property
     def deadline_us(self) -> int:
+        if self.stopped:
+            return INTEGER_MAX
         return min(self.raft.deadline_us, self._expiry_check_us)
 
     def host_of(self, replica: ReplicaId) -> HostId:
@@ -187,6 +195,38 @@ class Voter(Replica):
         arrived, self._reads_arrived = self._reads_arrived, []
         for pending in arrived:
             self._pending.fail(pending, self._not_leader())
+
+    # What replicas tell each other of what they applied.
+
+    def check_hash(self, message: HashCheck, host: HostId) -> None:
+        """``host`` leads, or led, and says what it applied; compared now or when this replica gets there."""
+        if not 0 < message.index <= TERM_MAX:
+            self.raft.refuse(f"replica {message.from_replica} tells its hash at entry {message.index}")
+            return
+        self._comparing.expect(message.index, message.applied_hash, host)
+
+    def compare(self) -> None:
+        """After something was applied: tell the others, if this replica leads, and compare what it was told."""
+        machine, comparing = self.machine, self._comparing
+        reached = comparing.reached(machine.hash_checks)
+        if reached is not None and self.raft.role is Role.LEADER:
+            self._tell_hash(*reached)
+        difference = comparing.difference(machine.hash_checks, machine.last_applied)
+        if difference is not None:
+            self._stop(*difference)
+
+    def _tell_hash(self, index: Index, applied_hash: int) -> None:
+        raft = self.raft
+        for member in raft.membership.members:
+            if member.replica != raft.replica:
+                check = HashCheck(self.shard, raft.term, raft.replica, member.replica, index, applied_hash)
+                self._outbox.to_host(member.host, check)
+
+    def _stop(self, index: Index, host: HostId) -> None:
+        self.stopped = True
+        self.serving = False
+        self._outbox.notes.append(ReplicaStopped(self.shard, index, host))
+        self._fail_waiting()
 
     # What applying calls.
 

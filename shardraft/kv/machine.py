@@ -26,6 +26,8 @@ __all__ = ["Machine", "MachineImage", "MachineState", "SessionRecord", "StateRea
 
 _HASH_PRIME: Final = 0x100000001B3
 _HASH_MASK: Final = 2**64 - 1
+HASH_CHECKS_MAX: Final = 8
+"""Of so many indexes a replica remembers its rolling hash; a comparison that comes later says nothing."""
 _NOT_APPLIED: Final = OperationResult(Outcome.ABORTED, 0)
 
 
@@ -75,6 +77,9 @@ class Machine:
         self._reader = reader
         self._limits = limits
         self._flushing_index: Index = 0
+        self._hash_check_entries = limits.hash_check_entries
+        self.hash_checks: dict[Index, int] = {}
+        """The rolling hash at the last few multiples of ``hash_check_entries``, ascending."""
         self.restore(state)
 
     def restore(self, state: MachineState) -> None:
@@ -91,6 +96,7 @@ class Machine:
         self.revision = state.revision
         self.time_us = state.time_us
         self.flushed_index = state.last_applied
+        self.hash_checks.clear()
         self._buffer = WriteBuffer()
         self._sessions = SessionTable(state.sessions, self._limits)
 
@@ -166,6 +172,14 @@ class Machine:
         self.last_applied_term = term
         self.time_us = time_us
         self.applied_hash = (self.applied_hash * _HASH_PRIME + checksum + 1) & _HASH_MASK
+        if not index % self._hash_check_entries:
+            self._note_hash(index)
+
+    def _note_hash(self, index: Index) -> None:
+        checks = self.hash_checks
+        checks[index] = self.applied_hash
+        if len(checks) > HASH_CHECKS_MAX:
+            del checks[next(iter(checks))]
 
     def _apply_fresh(self, session: Session, batch: Batch) -> BatchResult:
         result, changes = evaluate(batch, self.revision + 1, self.key_range, self.get)

@@ -135,7 +135,10 @@ class MapReply:
 
 @attrs.frozen(slots=True)
 class ShardStatus:
-    """One shard on one host. ``role`` is Raft's role or "learner"; ``leader`` is a host id (0: none known)."""
+    """One shard on one host. ``leader`` is a host id (0: none known).
+
+    ``role`` is Raft's role, "learner", or "stopped" for a replica that differs from what the others applied.
+    """
 
     shard: ShardId
     role: str

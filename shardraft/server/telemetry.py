@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from shardraft.host.turn import HostNote
+from shardraft.host.turn import HostNote, ReplicaStopped
 from shardraft.learner.ready import WHOLE_LINK, LearnerNote
 from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Refused
 from shardraft.transport.notes import ConnectFailed, HandlerFailed, TransportNote
@@ -145,6 +145,8 @@ class Telemetry:
     def _level_of(self, note: HostNote) -> int:
         if isinstance(note, Campaigned):
             return logging.DEBUG
+        if isinstance(note, ReplicaStopped):
+            return logging.ERROR
         if isinstance(note, BecameLeader):
             self._led.add(note.shard)
         elif isinstance(note, BecameFollower):

@@ -59,6 +59,7 @@ def vary_config(random: Random) -> HostConfig:
             log_bytes_max=pick((4_000, 20_000, 1 << 20)),
             write_buffer_bytes_max=pick((3_000, 50_000, 32 << 20)),
             flush_age_ms_max=pick((50, 500, 5_000)),
+            hash_check_entries=pick((1, 16, 256)),
             session_window_max=pick((16, 1024)),
             copies_max=pick((1, 2)),
             copy_chunks_in_flight_max=pick((1, 4)),

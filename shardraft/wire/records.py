@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from shardraft.host.messages import CopyChunk, CopyReply
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -167,6 +167,18 @@ def _unpack_copy_replies(rows: Rows, _: Any) -> Sequence[CopyReply]:
     ]
 
 
+def _pack_hash_check(message: HashCheck) -> bytes:
+    m = message
+    return _TWO.pack(m.shard, m.from_replica, m.to_replica, 0, m.term, m.index, m.applied_hash)
+
+
+def _unpack_hash_checks(rows: Rows, _: Any) -> Sequence[HashCheck]:
+    return [
+        HashCheck(shard, term, sender, target, index, applied_hash)
+        for shard, sender, target, _, term, index, applied_hash in rows
+    ]
+
+
 _ENTRIES: Final = Payloads("entries", lambda message: [entry.encoded for entry in message.entries])
 _CHUNKS: Final = Payloads("chunks", lambda message: (message.data,))
 
@@ -193,5 +205,6 @@ PEER_KINDS: Final[dict[type, Kind]] = {
     HeartbeatReply: RecordKind(8, "heartbeatReplies", _ONE, _pack_heartbeat_reply, _unpack_heartbeat_replies),
     TimeoutNow: RecordKind(9, "timeoutNows", _PLAIN, _pack_timeout_now, _unpack_timeout_nows),
     **COPY_KINDS,
+    HashCheck: RecordKind(15, "hashChecks", _TWO, _pack_hash_check, _unpack_hash_checks),
 }
 """What travels between voter hosts."""

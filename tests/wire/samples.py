@@ -26,7 +26,7 @@ from shardraft.errors import (
     Unimplemented,
     WrongShard,
 )
-from shardraft.host.messages import CopyChunk, CopyReply, LinkMessage, PeerMessage
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, LinkMessage, PeerMessage
 from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
@@ -156,6 +156,7 @@ PEER_MESSAGES: Final[tuple[PeerMessage, ...]] = (
         7, 4, 1, 2, copy_id=6, index=9, index_term=3, number=0, chunks=2, checksum=0xFFFFFFFF, data=b"chunk" * 20
     ),
     CopyReply(7, 4, 2, 1, copy_id=6, next_number=1, refused=True),
+    HashCheck(7, 4, 1, 2, index=256, applied_hash=2**64 - 1),
 )
 LINK_MESSAGES: Final[tuple[LinkMessage, ...]] = (
     ChildHello(9, "127.0.0.1:5009", (DescendantPlace(10, "127.0.0.1:5010", 2, 9),)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shardraft.host.messages import CopyChunk, CopyReply
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck
 from shardraft.kv.commands import DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
@@ -186,6 +186,7 @@ peer_messages = tuples_of(
         st.builds(Heartbeat, *_between, u64, u64),
         st.builds(HeartbeatReply, *_between, u64),
         st.builds(TimeoutNow, *_between),
+        st.builds(HashCheck, *_between, u64, u64),
         *_copies,
     ),
     12,
