@@ -78,7 +78,6 @@ SCAN = ScanRequest(7, SHARD, 1, 10_000, Consistency.LINEARIZABLE, b"", b"", 10)
         (write(batch([KEY] * 4097, [b""] * 4097)), TooLarge, "a batch of 4097 operations"),
         (write(batch([KEY] * 5, [bytes(1 << 20)] * 5)), TooLarge, "a batch of 5242905 bytes"),
         (write(batch([], [])), InvalidArgument, "the batch holds no operation"),
-        (write(attrs.evolve(batch([KEY], [b""]), session=b"short")), InvalidArgument, "a session has 16 bytes"),
         (write(attrs.evolve(batch([KEY], [b""]), kinds=b"\x09")), InvalidArgument, "does not know"),
         (write(attrs.evolve(batch([KEY], [b"v"]), kinds=bytes([DELETE]))), InvalidArgument, "a delete carries a value"),
         (write(attrs.evolve(batch([KEY], [b""]), kinds=bytes([PUT, PUT]))), InvalidArgument, "not of one length"),
