@@ -9,7 +9,8 @@
 #
 #     1 requestPreVote      2 requestPreVoteReply   3 requestVote     4 requestVoteReply
 #     5 appendEntries       6 appendEntriesReply    7 heartbeat       8 heartbeatReply
-#     9 timeoutNow         10 copyChunk            11 copyReply          15 hashCheck
+#     9 timeoutNow         10 copyChunk            11 copyReply
+#    12 commitAdvance      15 hashCheck
 #    20 childHello         21 parentHello          22 attach         23 attachReply
 #    24 feedEntries        25 feedAck              26 feedHeartbeat
 #
@@ -70,6 +71,8 @@ struct PeerFrame {
   # The data of all copyChunks, in order.
   hashChecks @14 :Data;
   # 40 bytes each: the 24, then index u64 | applied_hash u64. `word` is 0.
+  commitAdvances @15 :Data;
+  # 32 bytes each: the 24, then commit_index u64. `word` is 0.
 }
 
 struct DescendantPlace {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from shardraft.raft.follower import Follower
 from shardraft.raft.messages import (
     AppendEntries,
+    CommitAdvance,
     Heartbeat,
     RequestPreVote,
     RequestPreVoteReply,
@@ -49,6 +50,10 @@ class ElectionState(RoleState):
     def append_entries(self, message: AppendEntries) -> None:
         """This term has a leader: follow it (section 5.2)."""
         self._follow(message.from_replica).append_entries(message)
+
+    def commit_advance(self, message: CommitAdvance) -> None:
+        """This term has a leader: follow it."""
+        self._follow(message.from_replica).commit_advance(message)
 
     def heartbeat(self, message: Heartbeat) -> None:
         """This term has a leader: follow it."""

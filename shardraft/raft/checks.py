@@ -9,6 +9,7 @@ from shardraft.raft.membership import MembershipError, decode_membership
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     RequestPreVote,
@@ -67,6 +68,12 @@ def _append_entries_reply(message: AppendEntriesReply) -> str | None:
     return None if message.conflict_term in _POSSIBLE else "an impossible term in an AppendEntriesReply"
 
 
+def _commit_advance(message: CommitAdvance) -> str | None:
+    if message.term == 0:
+        return _NO_LEADER
+    return None if message.commit_index in _POSSIBLE else "an impossible commit index in a CommitAdvance"
+
+
 def _heartbeat(message: Heartbeat) -> str | None:
     if message.term == 0 or message.round < 0:
         return _NO_LEADER if message.term == 0 else "an impossible round"
@@ -89,6 +96,7 @@ _CHECKS: Final[dict[type[Any], Any]] = {
     RequestVoteReply: _elected,
     AppendEntries: _append_entries,
     AppendEntriesReply: _append_entries_reply,
+    CommitAdvance: _commit_advance,
     Heartbeat: _heartbeat,
     HeartbeatReply: _heartbeat_reply,
     TimeoutNow: _elected,

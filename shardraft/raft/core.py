@@ -23,6 +23,7 @@ from shardraft.raft.membership import MembershipChange
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     RaftMessage,
     RequestPreVote,
@@ -368,6 +369,6 @@ class Raft(Group):
         heard = self.has_promised or self.state.hears_leader()
         if heard and isinstance(message, RequestVote) and not message.transfer:
             return
-        leads = isinstance(message, AppendEntries | Heartbeat | TimeoutNow)
+        leads = isinstance(message, AppendEntries | CommitAdvance | Heartbeat | TimeoutNow)
         self.become_follower(message.term, message.from_replica if leads else NO_REPLICA, "a later term was seen")
         self._handlers[type(message)](self.state, message)

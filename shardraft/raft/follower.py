@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     TimeoutNow,
@@ -196,19 +197,30 @@ class Follower(RoleState):
         raft.truncate_from(index)
         return True
 
+    def commit_advance(self, message: CommitAdvance) -> None:
+        """Learn the commit index."""
+        self._learn_commit(message)
+
+    def _learn_commit(self, message: CommitAdvance | Heartbeat) -> bool:
+        """Hear from the leader, and how far what it knows to be held here is committed; False when it is refused."""
+        raft = self.raft
+        if message.commit_index > raft.log.last_index:
+            raft.refuse(f"replica {message.from_replica} believes that entry {message.commit_index} is held here")
+            return False
+        if not self.hear(message.from_replica):
+            return False
+        if message.commit_index > raft.commit_index:
+            raft.commit_index = message.commit_index
+        return True
+
     def heartbeat(self, message: Heartbeat) -> None:
         """A round of the leader: say that it is still followed, and learn the commit index.
 
         The answer promises the term, so it waits while that is not durable.
         """
         raft = self.raft
-        if message.commit_index > raft.log.last_index:
-            raft.refuse(f"replica {message.from_replica} believes that entry {message.commit_index} is held here")
+        if not self._learn_commit(message):
             return
-        if not self.hear(message.from_replica):
-            return
-        if message.commit_index > raft.commit_index:
-            raft.commit_index = message.commit_index
         if raft.lease_us:
             raft.promised_until_us = raft.now_us + raft.lease_us
         raft.send_promising_term(

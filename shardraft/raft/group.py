@@ -28,6 +28,7 @@ class Group:
 
     __slots__ = (
         "commit_index",
+        "commit_push_us",
         "config",
         "configurations",
         "deadline_us",
@@ -79,6 +80,7 @@ class Group:
         self.random = random
         self.now_us = now_us
         self.heartbeat_us = config.heartbeat_ms * 1000
+        self.commit_push_us = config.commit_push_ms * 1000
         self.election_timeout_us = config.election_timeout_ms * 1000
         self.election_timeout_us_max = 2 * self.election_timeout_us
         assert hard_state.commit_index <= log.last_index, "the durable commit index is beyond the durable log"

@@ -8,21 +8,20 @@ from shardraft.errors import Overloaded
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
 from shardraft.raft.handover import Handover
 from shardraft.raft.lease import Lease
-from shardraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
+from shardraft.raft.messages import AppendEntries, AppendEntriesReply, CommitAdvance, Heartbeat, HeartbeatReply
 from shardraft.raft.progress import Progress
 from shardraft.raft.quorum import quorum_index
 from shardraft.raft.read_index import ReadIndex
 from shardraft.raft.ready import ReadState, Role
 from shardraft.raft.reconfiguration import Reconfiguration
 from shardraft.raft.role import RoleState
-from shardraft.types import NO_REPLICA, HostId, Index, ReplicaId
+from shardraft.types import INTEGER_MAX, NO_REPLICA, HostId, Index, ReplicaId
 
 if TYPE_CHECKING:
     from shardraft.raft.core import Raft
 
 _Batches = dict[Index, tuple[tuple[Entry, ...], int]]
 """Entries and their bytes by first index: followers that are equally far get the same tuple."""
-
 
 HANDOVER_MS: Final = 10
 """What a client whose proposal meets a handover is asked to wait; most take a few milliseconds."""
@@ -35,7 +34,9 @@ class Leader(RoleState):
     __slots__ = (
         "_engaged",
         "_heartbeat_due",
+        "_heartbeat_us",
         "_last_time_us",
+        "_push_us",
         "_time_offset_us",
         "_uncommitted_bytes",
         "_uncommitted_bytes_max",
@@ -57,6 +58,8 @@ class Leader(RoleState):
         self.reads = ReadIndex()
         self.round = 0
         self._heartbeat_due = False
+        self._heartbeat_us = now_us + raft.heartbeat_us
+        self._push_us = INTEGER_MAX  # When the commit index is told to those whom no entries told it.
         self.committed_own_term = False
         self._uncommitted_bytes = log.bytes_between(raft.commit_index + 1, log.last_index + 1)
         # The log's time goes on from the last entry at the pace of this host's clock: it never goes
@@ -68,7 +71,7 @@ class Leader(RoleState):
         self.reconfiguration = Reconfiguration(self)
         self.reconfiguration.follow()
         self.update_engagement()
-        raft.deadline_us = now_us + raft.heartbeat_us
+        raft.deadline_us = self._heartbeat_us
 
     def update_engagement(self) -> None:
         """Look anew whether proposals are taken, and whether a step may follow from an answer or a commit."""
@@ -153,6 +156,7 @@ class Leader(RoleState):
         self._uncommitted_bytes -= raft.log.bytes_between(raft.commit_index + 1, index + 1)
         raft.commit_index = index
         raft.has_ready = True
+        self._push_soon()
         if not self.committed_own_term:
             self.committed_own_term = True
             for context in self.reads.take_waiting():
@@ -160,18 +164,40 @@ class Leader(RoleState):
         if self._engaged:
             self.reconfiguration.advance()
 
+    def _push_soon(self) -> None:
+        """Some follower is to learn the commit index, if no entries tell it before."""
+        if self._push_us == INTEGER_MAX:
+            raft = self.raft
+            self._push_us = raft.now_us + raft.commit_push_us
+            raft.deadline_us = min(raft.deadline_us, self._push_us)
+
     # What leaves with a ready
 
     def send(self) -> None:
-        """Build the messages of this ready: a round if one is due, and at most one AppendEntries per follower."""
+        """Build the messages of this ready: a round if one is due, and at most one AppendEntries per follower.
+
+        Entries carry the commit index along. Where none are sent for ``commit_push_ms``, it is sent alone.
+        """
         if self._heartbeat_due or self.reads.forming:
             self._send_round()
         raft = self.raft
-        last_index, commit_index = raft.log.last_index, raft.commit_index
+        last_index = raft.log.last_index
         batches: _Batches = {}
         for progress in self.followers:
-            if progress.wants_append(last_index, commit_index):
+            if progress.wants_append(last_index):
                 self._send_append(progress, batches)
+        if raft.now_us >= self._push_us:
+            self._push_commit()
+
+    def _push_commit(self) -> None:
+        raft = self.raft
+        self._push_us = INTEGER_MAX
+        raft.deadline_us = self._heartbeat_us
+        for progress in self.followers:
+            told = progress.untold_commit(raft.commit_index)
+            if told:
+                progress.commit_sent = told
+                raft.outbox.messages.append(CommitAdvance(raft.shard, raft.term, raft.replica, progress.replica, told))
 
     def _send_round(self) -> None:
         raft = self.raft
@@ -214,7 +240,7 @@ class Leader(RoleState):
             )
         )
         progress.sent(prev_log_index + len(entries), entry_bytes, raft.commit_index, raft.now_us)
-        if progress.wants_append(log.last_index, raft.commit_index):
+        if progress.wants_append(log.last_index):
             raft.has_ready = True  # More than one message holds: the rest follows with the next ready.
 
     def _entries_for(self, progress: Progress, batches: _Batches) -> tuple[tuple[Entry, ...], int]:
@@ -246,6 +272,8 @@ class Leader(RoleState):
         elif progress.acknowledged(message.match_index):
             progress.resume_from_log(raft.log.first_index)
             self.count_replicas()
+            if progress.commit_sent < raft.commit_index:
+                self._push_soon()
         raft.has_ready = True
         if self._engaged:
             self._advance(progress)
@@ -294,7 +322,14 @@ class Leader(RoleState):
     # Time and office
 
     def on_deadline(self) -> None:
-        """A heartbeat is due; and a leader that heard no quorum, or whose disk hangs, steps down (thesis 6.2)."""
+        """The commit index is to be told, or a heartbeat is due."""
+        raft = self.raft
+        raft.has_ready = True
+        if raft.now_us >= self._heartbeat_us:
+            self._on_heartbeat()
+
+    def _on_heartbeat(self) -> None:
+        """Begin a round; but a leader that heard no quorum, or whose disk hangs, steps down (thesis 6.2)."""
         raft = self.raft
         if raft.now_us - self._quorum_heard_us() > raft.election_timeout_us_max:
             raft.become_follower(raft.term, NO_REPLICA, "no quorum was heard for an election timeout")
@@ -302,8 +337,8 @@ class Leader(RoleState):
             raft.become_follower(raft.term, NO_REPLICA, "a write is not durable after an election timeout")
         else:
             self._heartbeat_due = True
-            raft.has_ready = True
-            raft.deadline_us = raft.now_us + raft.heartbeat_us
+            self._heartbeat_us = raft.now_us + raft.heartbeat_us
+            raft.deadline_us = min(self._heartbeat_us, self._push_us)
             self.handover.on_deadline()
             if self._engaged:
                 self.reconfiguration.on_deadline()
@@ -333,6 +368,7 @@ class Leader(RoleState):
     def retire(self) -> None:
         """The configuration without this leader is committed (thesis 4.2.2): say so, let another take over, and go."""
         raft = self.raft
+        self._push_us = raft.now_us
         self.send()
         successor = self.handover.best_for_retirement()
         if successor != NO_REPLICA:

@@ -105,6 +105,20 @@ class AppendEntriesReply:
 
 
 @attrs.frozen(slots=True)
+class CommitAdvance:
+    """The leader's commit index where no entries carry it, capped to what the receiver is known to match.
+
+    It asks for no answer: the next heartbeat says the same.
+    """
+
+    shard: ShardId
+    term: Term
+    from_replica: ReplicaId
+    to_replica: ReplicaId
+    commit_index: Index
+
+
+@attrs.frozen(slots=True)
 class Heartbeat:
     """A numbered round. ``commit_index`` is capped to what the receiver is known to match."""
 
@@ -144,6 +158,7 @@ RaftMessage: TypeAlias = (
     | RequestVoteReply
     | AppendEntries
     | AppendEntriesReply
+    | CommitAdvance
     | Heartbeat
     | HeartbeatReply
     | TimeoutNow

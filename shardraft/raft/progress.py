@@ -89,15 +89,16 @@ class Progress:
         """Whether a snapshot is on its way."""
         return self.state is ProgressState.COPY
 
-    def wants_append(self, last_index: Index, commit_index: Index) -> bool:
-        """Whether an AppendEntries should leave: for entries, for a commit it has not been told, or as a probe."""
+    def wants_append(self, last_index: Index) -> bool:
+        """Whether an AppendEntries should leave: for entries, or as a probe."""
         if self.state is ProgressState.REPLICATE:
-            if self._nudged:
-                return True
-            if self.window_full:
-                return False
-            return self.next_index <= last_index or self.commit_sent < min(commit_index, self.next_index - 1)
+            return self._nudged or (self.next_index <= last_index and not self.window_full)
         return self.state is ProgressState.PROBE and not self._probing
+
+    def untold_commit(self, commit_index: Index) -> Index:
+        """Up to where it holds what is committed and was not told so; 0 when nothing is untold."""
+        told = min(commit_index, self.match_index)
+        return told if told > self.commit_sent and self.state is ProgressState.REPLICATE else 0
 
     def sent(self, last_index: Index, entry_bytes: int, commit_index: Index, now_us: int) -> None:
         """An AppendEntries that ends at ``last_index`` leaves; one with entries counts as in flight."""

@@ -46,6 +46,7 @@ def vary_config(random: Random) -> HostConfig:
     return HostConfig(
         raft=RaftConfig(
             append_entries_max=pick((1, 4, 1024)),
+            commit_push_ms=pick((0, 2, 40)),
             in_flight_messages_max=pick((1, 4, 256)),
             log_cache_bytes_max=pick((1_000, 100_000, 8 << 20)),
             uncommitted_bytes_max=pick((2_000, 64 << 20)),

@@ -10,6 +10,7 @@ from shardraft.host.messages import CopyChunk, CopyReply, HashCheck
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     RequestPreVote,
@@ -101,6 +102,14 @@ def _unpack_append_replies(rows: Rows, _: Any) -> Sequence[AppendEntriesReply]:
         AppendEntriesReply(shard, term, sender, target, word & _FLAG == 1, match_index, conflict_index, conflict_term)
         for shard, sender, target, word, term, match_index, conflict_index, conflict_term in rows
     ]
+
+
+def _pack_commit_advance(message: CommitAdvance) -> bytes:
+    return _ONE.pack(message.shard, message.from_replica, message.to_replica, 0, message.term, message.commit_index)
+
+
+def _unpack_commit_advances(rows: Rows, _: Any) -> Sequence[CommitAdvance]:
+    return [CommitAdvance(shard, term, sender, target, index) for shard, sender, target, _, term, index in rows]
 
 
 def _pack_heartbeat(message: Heartbeat) -> bytes:
@@ -205,6 +214,7 @@ PEER_KINDS: Final[dict[type, Kind]] = {
     HeartbeatReply: RecordKind(8, "heartbeatReplies", _ONE, _pack_heartbeat_reply, _unpack_heartbeat_replies),
     TimeoutNow: RecordKind(9, "timeoutNows", _PLAIN, _pack_timeout_now, _unpack_timeout_nows),
     **COPY_KINDS,
+    CommitAdvance: RecordKind(12, "commitAdvances", _ONE, _pack_commit_advance, _unpack_commit_advances),
     HashCheck: RecordKind(15, "hashChecks", _TWO, _pack_hash_check, _unpack_hash_checks),
 }
 """What travels between voter hosts."""

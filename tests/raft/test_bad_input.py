@@ -19,6 +19,7 @@ from shardraft.raft.membership import UNKNOWN, encode_membership
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     RaftMessage,
@@ -46,6 +47,7 @@ FIELDS: dict[type[Any], tuple[str, ...]] = {
     RequestVoteReply: (),
     AppendEntries: ("prev_log_index", "prev_log_term", "leader_commit"),
     AppendEntriesReply: ("match_index", "conflict_index", "conflict_term"),
+    CommitAdvance: ("commit_index",),
     Heartbeat: ("commit_index", "round"),
     HeartbeatReply: ("round",),
     TimeoutNow: (),

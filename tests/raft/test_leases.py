@@ -29,7 +29,7 @@ HELD_US = LEASE_US * 999_000 // 1_001_000
 
 def leased(voters: tuple[int, ...] = (1, 2, 3), *, seed: int = 1) -> Cluster:
     """1 leads a group with leases of 400 ms on, and has not sent a round."""
-    cluster = Cluster(voters, config=RaftConfig(lease_ms=LEASE_US // 1000), seed=seed)
+    cluster = Cluster(voters, config=RaftConfig(lease_ms=LEASE_US // 1000, commit_push_ms=0), seed=seed)
     cluster.now_us = 3 * LEASE_US
     cluster.elect(1)
     return cluster
@@ -121,7 +121,7 @@ def test_a_late_answer_does_not_shorten_a_lease_and_an_older_round_does_not_prol
 @pytest.mark.parametrize("rho_ppm", [0, 1_000, 50_000])
 def test_a_lease_is_shortened_by_rho_for_either_clock(rho_ppm: int) -> None:
     """The holder's clock may be the slowest there is, the voter's the fastest: in true time it still ends first."""
-    config = RaftConfig(lease_ms=400, rho_ppm=rho_ppm)
+    config = RaftConfig(lease_ms=400, rho_ppm=rho_ppm, commit_push_ms=0)
     lease = Lease(config)
     lease.round_sent(1, 5_000)
     lease.acknowledged(1)
@@ -133,7 +133,7 @@ def test_a_lease_is_shortened_by_rho_for_either_clock(rho_ppm: int) -> None:
 
 def test_there_is_no_lease_before_the_leader_committed_in_its_own_term() -> None:
     """Its commit index may be out of date (thesis 6.4)."""
-    cluster = Cluster(config=RaftConfig(lease_ms=400))
+    cluster = Cluster(config=RaftConfig(lease_ms=400, commit_push_ms=0))
     cluster.now_us = 3 * LEASE_US
     leader = cluster.elect_without_stabilizing(1)
     acknowledge_without_log(cluster, 2, send_round(cluster))
@@ -303,7 +303,7 @@ def test_a_voters_own_vote_is_no_exception() -> None:
 
 def test_a_group_of_one_waits_out_its_promise_too() -> None:
     """It may be the last of a larger group, whose removed leader still believes."""
-    cluster = Cluster((1,), config=RaftConfig(lease_ms=400))
+    cluster = Cluster((1,), config=RaftConfig(lease_ms=400, commit_push_ms=0))
     raft = cluster.raft(1)
     raft.tick(raft.deadline_us)
     assert (raft.role, raft.deadline_us) == (Role.FOLLOWER, LEASE_US)

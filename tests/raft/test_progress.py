@@ -23,18 +23,18 @@ def replicating(match_index: Index = 10) -> Progress:
 
 def test_a_probe_is_sent_once_until_it_is_answered() -> None:
     progress = probing()
-    assert progress.wants_append(last_index=10, commit_index=0)
+    assert progress.wants_append(last_index=10)
     progress.sent(10, 0, 0, now_us=0)
-    assert not progress.wants_append(last_index=12, commit_index=12)
+    assert not progress.wants_append(last_index=12)
 
 
 def test_a_probe_is_repeated_at_a_sign_of_life_when_it_has_been_quiet() -> None:
     progress = probing()
     progress.sent(10, 0, 0, now_us=0)
     assert not progress.heartbeat_answered(10, QUIET_US, now_us=QUIET_US - 1)
-    assert not progress.wants_append(10, 0)
+    assert not progress.wants_append(10)
     assert progress.heartbeat_answered(10, QUIET_US, now_us=QUIET_US)
-    assert progress.wants_append(10, 0)
+    assert progress.wants_append(10)
 
 
 def test_a_matching_probe_begins_to_replicate() -> None:
@@ -61,7 +61,7 @@ def test_an_acknowledgement_below_what_is_known_ends_no_probe() -> None:
 def test_a_refused_probe_steps_back_to_where_the_logs_may_agree() -> None:
     progress = probing(11)
     assert progress.refused(10, agree_index=4)
-    assert (progress.next_index, progress.wants_append(10, 0)) == (5, True)
+    assert (progress.next_index, progress.wants_append(10)) == (5, True)
 
 
 def test_a_refused_probe_always_steps_back() -> None:
@@ -98,14 +98,14 @@ def test_a_refusal_while_streaming_means_that_something_was_lost() -> None:
 def test_what_is_in_flight_is_counted_and_freed_by_acknowledgements() -> None:
     progress = replicating(10)
     for last_index in (12, 14, 16):
-        assert progress.wants_append(20, 0)
+        assert progress.wants_append(20)
         progress.sent(last_index, 100, 0, now_us=0)
     assert progress.in_flight == (3, 300)
     assert progress.window_full
-    assert not progress.wants_append(20, 0)
+    assert not progress.wants_append(20)
     assert progress.acknowledged(15)
     assert progress.in_flight == (1, 100)
-    assert progress.wants_append(20, 0)
+    assert progress.wants_append(20)
     progress.sent(18, 900, 0, now_us=0)
     assert progress.window_full
     assert progress.in_flight == (2, 1000)
@@ -113,22 +113,31 @@ def test_what_is_in_flight_is_counted_and_freed_by_acknowledgements() -> None:
 
 def test_a_commit_is_worth_a_message_only_if_the_follower_has_not_been_told() -> None:
     progress = replicating(10)
-    assert not progress.wants_append(10, 0)
-    assert progress.wants_append(10, 10)
+    assert progress.untold_commit(0) == 0
+    assert progress.untold_commit(10) == 10
     progress.sent(10, 0, 10, now_us=0)
-    assert not progress.wants_append(10, 10)
-    assert not progress.wants_append(10, 12), "it cannot commit what was not sent to it"
+    assert progress.untold_commit(10) == 0
+    assert progress.untold_commit(12) == 0, "it cannot commit what is not known to be held there"
+    progress.sent(14, 100, 10, now_us=0)
+    progress.acknowledged(14)
+    assert progress.untold_commit(12) == 12
+
+
+def test_a_follower_that_is_probed_is_told_no_commit_alone() -> None:
+    progress = replicating(10)
+    progress.become_probe()
+    assert progress.untold_commit(10) == 0
 
 
 def test_a_full_window_can_still_be_asked_whether_anything_arrived() -> None:
     progress = replicating(10)
     progress.sent(20, 1000, 0, now_us=0)
-    assert not progress.wants_append(30, 0)
+    assert not progress.wants_append(30)
     assert not progress.heartbeat_answered(30, QUIET_US, now_us=QUIET_US - 1)
     assert progress.heartbeat_answered(30, QUIET_US, now_us=QUIET_US)
-    assert progress.wants_append(30, 0)
+    assert progress.wants_append(30)
     progress.sent(20, 0, 0, now_us=QUIET_US)
-    assert not progress.wants_append(30, 0)
+    assert not progress.wants_append(30)
 
 
 def test_a_follower_that_has_everything_is_not_asked() -> None:
@@ -140,7 +149,7 @@ def test_nothing_is_sent_while_a_snapshot_is_on_its_way() -> None:
     progress = probing(5)
     progress.become_copy()
     assert progress.copying
-    assert not progress.wants_append(20, 20)
+    assert not progress.wants_append(20)
     assert not progress.refused(4, 0)
 
 
@@ -149,16 +158,16 @@ def test_a_finished_snapshot_is_probed_from_its_index() -> None:
     progress.become_copy()
     progress.copy_finished(15, now_us=0)
     assert (progress.state, progress.next_index, progress.match_index) == (ProgressState.PROBE, 16, 0)
-    assert progress.wants_append(20, 0)
+    assert progress.wants_append(20)
 
 
 def test_a_failed_snapshot_is_wanted_again_only_after_a_sign_of_life() -> None:
     progress = probing(5)
     progress.become_copy()
     progress.copy_finished(None, now_us=0)
-    assert not progress.wants_append(20, 0)
+    assert not progress.wants_append(20)
     progress.heartbeat_answered(20, QUIET_US, now_us=QUIET_US)
-    assert progress.wants_append(20, 0)
+    assert progress.wants_append(20)
 
 
 def test_a_follower_that_was_not_so_far_behind_goes_on_from_the_log() -> None:

@@ -9,6 +9,7 @@ import pytest
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     RaftMessage,
@@ -27,6 +28,7 @@ from tests.raft.law import SHARD
 MESSAGES = get_args(RaftMessage)
 FORBIDDEN = {
     (Role.LEADER, AppendEntries),
+    (Role.LEADER, CommitAdvance),
     (Role.LEADER, Heartbeat),
     (Role.LEADER, TimeoutNow),
 }
@@ -77,6 +79,7 @@ def example(kind: type[Any], term: int) -> RaftMessage:
         RequestVoteReply: (False,),
         AppendEntries: (0, 0, 0),
         AppendEntriesReply: (True, 1),
+        CommitAdvance: (0,),
         Heartbeat: (0, 1),
         HeartbeatReply: (0,),
         TimeoutNow: (),
@@ -151,5 +154,5 @@ def test_a_message_of_a_later_term_ends_every_role(role: Role, kind: type[Any]) 
     elif kind is TimeoutNow:
         assert (raft.role, raft.term) == (Role.CANDIDATE, 6)
     else:
-        leads = kind in (AppendEntries, Heartbeat)
+        leads = kind in (AppendEntries, CommitAdvance, Heartbeat)
         assert (raft.role, raft.term, raft.leader) == (Role.FOLLOWER, 5, 2 if leads else 0)

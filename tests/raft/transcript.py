@@ -18,6 +18,7 @@ from shardraft.raft.membership import decode_membership
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     RequestPreVote,
@@ -83,6 +84,8 @@ def show_message(message: object) -> str:
             if message.success:
                 return f"match={message.match_index}"
             return f"refused prev={message.match_index} agree={message.conflict_index}/{message.conflict_term}"
+        case CommitAdvance():
+            return f"commit={message.commit_index}"
         case Heartbeat():
             return f"round={message.round} commit={message.commit_index}"
         case HeartbeatReply():

@@ -42,6 +42,7 @@ class World:
             log_cache_bytes_max=500,
             lease_ms=400 if seed % 3 == 1 else 0,
             preferred_after_ms=300,
+            commit_push_ms=(0, 2, 30)[seed % 3],
         )
         preferred = 2 if seed % 3 == 2 else 0
         self.cluster = Cluster(voters, voters_outgoing=outgoing, config=config, seed=seed, preferred=preferred)

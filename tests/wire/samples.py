@@ -63,6 +63,7 @@ from shardraft.raft.entry import EntryKind, encode_entry
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     RequestPreVote,
@@ -149,6 +150,7 @@ PEER_MESSAGES: Final[tuple[PeerMessage, ...]] = (
     AppendEntries(8, 5, 3, 4, prev_log_index=1, prev_log_term=1, leader_commit=1),
     AppendEntriesReply(7, 4, 2, 1, success=False, match_index=10, conflict_index=8, conflict_term=2),
     AppendEntries(7, 4, 1, 3, prev_log_index=12, prev_log_term=3, leader_commit=9, entries=ENTRIES[2:]),
+    CommitAdvance(7, 4, 1, 2, commit_index=9),
     Heartbeat(7, 4, 1, 2, commit_index=9, round=77),
     HeartbeatReply(7, 4, 2, 1, round=77),
     TimeoutNow(7, 4, 1, 2),

@@ -40,6 +40,7 @@ from shardraft.raft.entry import Entry, EntryKind, encode_entry
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CommitAdvance,
     Heartbeat,
     HeartbeatReply,
     RequestPreVote,
@@ -183,6 +184,7 @@ peer_messages = tuples_of(
         st.builds(RequestVoteReply, *_between, st.booleans()),
         appends(),
         st.builds(AppendEntriesReply, *_between, st.booleans(), u64, u64, u64),
+        st.builds(CommitAdvance, *_between, u64),
         st.builds(Heartbeat, *_between, u64, u64),
         st.builds(HeartbeatReply, *_between, u64),
         st.builds(TimeoutNow, *_between),
