@@ -41,3 +41,21 @@ def portion(what: str) -> Iterator[Callable[[float], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, str], None]]:
+    """A spinner on standard error while the body runs; it is given the call that says how many of ``what``, and more.
+
+    Where standard error is no terminal nothing is drawn.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _count, _more: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda count, more: bar.update(task, description=f"{count} {what}, {more}")

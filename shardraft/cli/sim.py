@@ -11,11 +11,23 @@ import click
 
 from shardraft.cli.common import SHARDS_MAX, host_count, print_json, tiers
 from shardraft.cli.failures import EXIT_REFUSED
-from shardraft.cli.reporting import portion
+from shardraft.cli.reporting import counting, portion
 
 if TYPE_CHECKING:
     from shardraft.sim.options import SimulationOptions
     from shardraft.sim.report import Report
+
+
+def _fault_numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = () if text == "none" else tuple(sorted({int(number) for number in text.split(",")}))
+    except ValueError:
+        numbers = (0,)
+    if any(number < 1 for number in numbers):
+        raise click.BadParameter(f'"{text}" is neither "none" nor numbers of faults, such as 3,17')
+    return numbers
 
 
 @click.command("sim")
@@ -31,7 +43,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Simulated time with faults; then everything is healed and must recover.",
 )
-@click.option("--trace", is_flag=True, help="Print every event.")
+@click.option("--trace", is_flag=True, help="Print who sent what to whom, what changed, and every fault.")
+@click.option("--shrink", is_flag=True, help="If the seed breaks a promise, look for the fewest faults that do it.")
+@click.option(
+    "--only-faults",
+    callback=_fault_numbers,
+    metavar="N,N,...|none",
+    help="Let only these of the seed's faults strike, by their numbers in its trace.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per seed.")
 def sim_command(
     seed: int,
@@ -41,6 +60,8 @@ def sim_command(
     learners: tuple[int, ...],
     seconds: float,
     trace: bool,
+    shrink: bool,
+    only_faults: tuple[int, ...] | None,
     as_json: bool,
 ) -> int:
     """Run a cluster in the simulated world and check its promises.
@@ -52,8 +73,10 @@ def sim_command(
 
     failed = 0
     for number in range(seed, seed + seeds):
-        options = SimulationOptions(seed=number, hosts=hosts, shards=shards, learners=learners, seconds=seconds)
-        report = _run(options, print if trace else None)
+        options = SimulationOptions(
+            seed=number, hosts=hosts, shards=shards, learners=learners, seconds=seconds, only_faults=only_faults
+        )
+        report = _shrink(options) if shrink else _run(options, print if trace else None)
         if report is None:
             failed += 1
         elif as_json:
@@ -65,6 +88,20 @@ def sim_command(
     if seeds > 1:
         print(f"{seeds - failed} of {seeds} seeds kept every promise", file=sys.stderr)
     return EXIT_REFUSED if failed else 0
+
+
+def _shrink(options: SimulationOptions) -> Report | None:
+    """The report of a simulation that keeps every promise, or None after saying how little it takes to break one."""
+    from shardraft.sim.shrink import shrink
+
+    with counting("worlds tried") as tried:
+        shrunk = shrink(options, lambda runs, left: tried(runs, f"{left} faults left"))
+    if shrunk is None:
+        return _run(options, None)
+    left = len(shrunk.options.only_faults or ())
+    print(f"{shrunk.struck} faults shrunk to {left} in {shrunk.runs} runs", file=sys.stderr)
+    print(f"error: {shrunk.failure}", file=sys.stderr)
+    return None
 
 
 def _run(options: SimulationOptions, listener: Callable[[str], None] | None) -> Report | None:

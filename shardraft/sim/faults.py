@@ -24,11 +24,19 @@ _KINDS_MIN: Final = 3
 
 
 class Faults:
-    """Breaks things in a world until told to stop."""
+    """Breaks things in a world until told to stop.
+
+    Faults are numbered from 1, whether they are left out (``only_faults``) or not, and each draws from
+    randomness of its own: the others are what they were without it. ``struck`` is the highest number so far.
+    """
 
     def __init__(self, world: World) -> None:
         self.count = 0
+        self.struck = 0
         self._world = world
+        self._only = world.options.only_faults
+        self._when = Random(world.random.getrandbits(64))
+        self._seed = world.random.getrandbits(64)
         self._random = world.random
         self._running = False
         self._short_reigns = False
@@ -68,13 +76,19 @@ class Faults:
         self._running = False
 
     def _schedule(self) -> None:
-        self._world.agenda.after(self._random.randrange(*_BETWEEN_US), self._strike)
+        self._world.agenda.after(self._when.randrange(*_BETWEEN_US), self._strike)
 
     def _strike(self) -> None:
-        if self._running:
+        if not self._running:
+            return
+        self.struck += 1
+        if self._only is None or self.struck in self._only:
             self.count += 1
-            self._random.choice(self._kinds)()
-            self._schedule()
+            self._random = Random(self._seed + self.struck)
+            fault = self._random.choice(self._kinds)
+            self._world.note(f"fault {self.struck}: {fault.__name__.strip('_').replace('_', ' ')}")
+            fault()
+        self._schedule()
 
     def _later(self, between_us: tuple[int, int], action: Fault) -> None:
         """Do ``action``, the end of a fault, after a while; healing may have been faster."""

@@ -15,7 +15,8 @@ from shardraft_router.core import RouterLimits
 class SimulationOptions:
     """One simulation. ``learners``: how many learners per tier, nearest to the voters first.
 
-    ``faults`` off gives a world in which nothing breaks. ``config`` and ``workload``
+    ``faults`` off gives a world in which nothing breaks; ``only_faults`` names, by their numbers, those of the
+    seed's faults that strike, where not all of them shall. ``config`` and ``workload``
     None let the seed choose: limits small enough that logs are compacted and copies sent within seconds.
     """
 
@@ -25,6 +26,7 @@ class SimulationOptions:
     learners: tuple[int, ...] = (1, 1)
     seconds: float = 20.0
     faults: bool = True
+    only_faults: tuple[int, ...] | None = None
     config: HostConfig | None = None
     workload: WorkloadOptions | None = None
 
@@ -37,6 +39,8 @@ class SimulationOptions:
             command += f" --shards {self.shards}"
         if self.learners != default.learners:
             command += f" --learners {','.join(str(count) for count in self.learners) or '0'}"
+        if self.only_faults is not None:
+            command += f" --only-faults {','.join(map(str, self.only_faults)) or 'none'}"
         return command
 
 

@@ -18,6 +18,7 @@ import attrs
 
 from shardraft.errors import ShardraftError
 from shardraft.raft.entry import Entry
+from shardraft.sim.narration import tell
 
 _RECORDS_PER_UPDATE: Final = 512
 _MARSHAL_VERSION: Final = 2
@@ -39,13 +40,23 @@ class Trace:
         """A process, or a client, took this in."""
         self._add((now_us, node, flatten(event)))
         if self._listener is not None:
-            self._listener(f"{now_us / 1e6:10.6f} {node:>4} {event!r}")
+            for line in tell(node, event):
+                self.say(now_us, line)
 
     def note(self, now_us: int, text: str) -> None:
         """Something happened to the world: a fault, a decision, a role that changed."""
         self._add((now_us, text.encode()))
+        self.say(now_us, text)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens to the lines."""
+        return self._listener is not None
+
+    def say(self, now_us: int, line: str) -> None:
+        """A line for the listener alone."""
         if self._listener is not None:
-            self._listener(f"{now_us / 1e6:10.6f}      {text}")
+            self._listener(f"{now_us / 1e6:10.6f} {line}")
 
     def _add(self, record: tuple[Any, ...]) -> None:
         self.records += 1

@@ -25,6 +25,7 @@ from shardraft.sim.codec import PlainCodec
 from shardraft.sim.disk import SimDisk
 from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.invariants import Invariants
+from shardraft.sim.narration import Standings, show
 from shardraft.sim.network import LinkQuality, Network, Node
 from shardraft.sim.options import SimulationOptions, vary_config, vary_router, vary_workload
 from shardraft.sim.peers import ParentLink, PeerLinks
@@ -61,6 +62,7 @@ class World:
         """Processes that are to crash at their next log commit: "begun" or "durable"."""
         self.on_elected: Callable[[Process], None] = lambda process: None
         self.copies_installed = 0
+        self._standings = Standings()
         self.processes: dict[HostId, Process] = {}
         self.parents: dict[HostId, ParentLink] = {}
         self.shard_map = self._make_map()
@@ -309,6 +311,8 @@ class World:
             if type(note) is BecameLeader:
                 self.note(f"{process.node} leads shard {note.shard} in term {note.term}")
                 self.on_elected(process)
+            else:
+                self.trace.note(self.agenda.now_us, f"{process.node} {show(note)}")
         self.invariants.check_turn(process, turn)
 
     def outcome_leaves(self, process: Process, messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...]) -> None:
@@ -319,6 +323,9 @@ class World:
     def turn_carried_out(self, process: Process) -> None:
         """Check what the host knows; then it may be made to crash, with its log commit under way."""
         self.invariants.check_replicas(process)
+        if self.trace.is_heard and process.host is not None:
+            for line in self._standings.changes(process.node, process.host):
+                self.trace.say(self.agenda.now_us, line)
         if self.crash_points and process.disk.busy:
             self._at_crash_point(process.node, "begun")
 

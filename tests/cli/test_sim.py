@@ -7,10 +7,12 @@ import os
 import subprocess
 from typing import Any
 
+import attrs
 import pytest
 
 from shardraft.cli import main
 from shardraft.sim.failure import SimulationFailure
+from shardraft.sim.shrink import Shrunk
 from tests.dev_cluster import SHARDRAFT
 
 Captured = pytest.CaptureFixture[str]
@@ -64,3 +66,29 @@ def test_a_broken_promise_is_exit_code_1_and_the_command_that_shows_it(
     said = capsys.readouterr().err
     assert "error: at 1.500000 s: two leaders in term 3" in said
     assert "replay with: shardraft sim --seed 9 --hosts 3 --seconds 20 --shards 4 --learners 0" in said
+
+
+def test_a_broken_promise_can_be_shrunk(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    failure = SimulationFailure("two leaders in term 3", time_us=1_500_000, replay="shardraft sim --only-faults 3")
+
+    def shrunk(options: Any, *_arguments: object) -> Shrunk:
+        return Shrunk(attrs.evolve(options, only_faults=(3,)), failure, struck=9, runs=12)
+
+    monkeypatch.setattr("shardraft.sim.shrink.shrink", shrunk)
+    assert main.run(["sim", "--seed", "9", "--shrink"]) == 1
+    said = capsys.readouterr().err
+    assert "9 faults shrunk to 1 in 12 runs" in said
+    assert "replay with: shardraft sim --only-faults 3" in said
+
+
+def test_only_some_faults_may_strike(capsys: Captured) -> None:
+    assert main.run(["sim", "--seed", "3", "--seconds", "2", "--only-faults", "none", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faults"] == 0
+    assert main.run(["sim", "--seed", "3", "--seconds", "2", "--only-faults", "2,1", "--json"]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["faults"] <= 2
+
+
+@pytest.mark.parametrize("text", ["", "3,x", "0", "-1", "3,,4"])
+def test_faults_are_named_by_their_numbers(text: str, capsys: Captured) -> None:
+    assert main.run(["sim", "--only-faults", text]) == 2
+    assert "is neither" in capsys.readouterr().err
