@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts clean
+.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts sim-soak clean
 
 help:
 	@echo "make demo        the main job: a real cluster, an import, a kill -9 in the middle, every byte compared"
 	@echo "make test        all tests"
 	@echo "make check       ruff and mypy --strict"
+	@echo "make sim-soak    fresh seeds of the simulator on all cores, 30 minutes; MINUTES=N: so many"
 	@echo "make bench       shardraft beside its peers, 45 minutes; QUICK=1: five; what is not installed is skipped"
 	@echo "make bench-deps  the peers' clients and servers, as far as pip and apt-get have them"
 	@echo "make bench-puts  puts per second on this machine"
@@ -31,6 +32,11 @@ test: $(VENV)/developing
 check: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Fresh seeds on all cores; a failure becomes a file in tests/sim/regressions.
+MINUTES ?= 30
+sim-soak: $(VENV)/developing
+	$(BIN)/python -m tests.sim.soak --minutes $(MINUTES)
 
 # "make bench QUICK=1", or "make bench BENCH='--systems shardraft,etcd --only puts'" for a part.
 bench: $(VENV)/benching
