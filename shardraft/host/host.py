@@ -12,6 +12,7 @@ from shardraft.host import events
 from shardraft.host.clients import Clients
 from shardraft.host.commits import Commits
 from shardraft.host.copying import Copying
+from shardraft.host.deadlines import Deadlines
 from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
 from shardraft.host.messages import CopyChunk, CopyReply, PeerMessage
@@ -61,6 +62,7 @@ class Host:
         self.flushing = Flushing(config.limits)
         self.commits = Commits(config.limits.turns_in_flight_max)
         self.voters: dict[ShardId, Voter] = {}
+        self._deadlines = Deadlines(self.voters)
         self._store = store
         self._codec = codec
         self._random = random
@@ -181,6 +183,7 @@ class Host:
     def _peer_connected(self, event: events.PeerConnected) -> None:
         for voter in self.voters.values():
             voter.raft.peer_connected(event.host, event.now_us)
+            self._touched[voter.shard] = voter
 
     def _peer_disconnected(self, event: events.PeerDisconnected) -> None:
         for voter in self.voters.values():
@@ -230,8 +233,9 @@ class Host:
         """When ``begin_turn`` must be called even if nothing happens; in the past when work is left over."""
         if self._touched or self.tree.busy or self.reads.waiting:
             return 0
-        deadline_us = min((voter.deadline_us for voter in self.voters.values()), default=_FAR_FUTURE_US)
+        deadline_us = _FAR_FUTURE_US
         for other_us in (
+            self._deadlines.deadline_us,
             self.pending.deadline_us,
             self.flushing.deadline_us,
             self.copying.deadline_us,
@@ -248,6 +252,7 @@ class Host:
         touched, self._touched = self._touched, {}
         for voter in touched.values():
             self._turn_of(voter, now_us)
+            self._deadlines.arm(voter)
         self.tree.turn(now_us)
         self.copying.turn(now_us)
         self.reads.turn()
@@ -269,10 +274,9 @@ class Host:
         )
 
     def _tick(self, now_us: int) -> None:
-        for voter in self.voters.values():
-            if voter.deadline_us <= now_us:
-                voter.tick(now_us)
-                self._touched[voter.shard] = voter
+        for voter in self._deadlines.take_due(now_us):
+            voter.tick(now_us)
+            self._touched[voter.shard] = voter
         pending_us = self.pending.deadline_us
         if pending_us is not None and pending_us <= now_us:
             self.pending.expire(now_us)
