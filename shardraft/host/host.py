@@ -15,19 +15,21 @@ from shardraft.host.copying import Copying
 from shardraft.host.deadlines import Deadlines
 from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
-from shardraft.host.messages import CopyChunk, CopyReply, PeerMessage
+from shardraft.host.messages import CopyChunk, CopyReply, Round, RoundReply
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
 from shardraft.host.ports import Codec, Recovered, RecoveredShard, Store
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
+from shardraft.host.rounds import Rounds
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
 from shardraft.kv.machine import Machine, MachineState
 from shardraft.raft.core import Raft
 from shardraft.raft.log import RaftLog
+from shardraft.raft.messages import RaftMessage
 from shardraft.raft.ready import HardState, LogSummary, Refused, Role
 from shardraft.shards.shard_map import Shard
 from shardraft.types import NO_REPLICA, HostId, Index, ShardId
@@ -68,6 +70,8 @@ class Host:
         self._random = random
         self._turn = 0
         self._touched: dict[ShardId, Voter] = {}
+        first_number = recovered.identity.incarnation << 32
+        self.rounds = Rounds(config.raft, first_number, self.voters, self.outbox, self.touch)
         if not is_learner:
             self._make_voters(recovered, now_us)
         self.tree = Tree(
@@ -80,8 +84,7 @@ class Host:
         if is_learner:
             for stored in recovered.shards:
                 self._add_followed(stored)
-        first_copy_id = recovered.identity.incarnation << 32
-        outbound = OutboundCopies(config.limits, first_copy_id, store.read_chunk, self._log_first_index)
+        outbound = OutboundCopies(config.limits, first_number, store.read_chunk, self._log_first_index)
         self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
         self.clients = Clients(
             self.host,
@@ -118,6 +121,7 @@ class Host:
             random=Random(self._random.getrandbits(64)),
             now_us=now_us,
             time_us=stored.state.time_us,
+            contact_of=self.rounds.contact_of,
         )
         machine = Machine(stored.state, self._store, config.limits)
         voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us, slot_bytes)
@@ -165,9 +169,14 @@ class Host:
 
     def _peer_frame(self, event: events.PeerFrameReceived) -> None:
         for message in event.messages:
-            self._peer_message(event.host, message, event.now_us)
+            if isinstance(message, Round):
+                self.rounds.received(event.host, message, event.now_us)
+            elif isinstance(message, RoundReply):
+                self.rounds.answered(event.host, message, event.now_us)
+            else:
+                self._peer_message(event.host, message, event.now_us)
 
-    def _peer_message(self, host: HostId, message: PeerMessage, now_us: int) -> None:
+    def _peer_message(self, host: HostId, message: RaftMessage | CopyChunk | CopyReply, now_us: int) -> None:
         voter = self.voters.get(message.shard)
         if voter is None or message.to_replica != voter.raft.replica or voter.host_of(message.from_replica) != host:
             self.outbox.notes.append(Refused(message.shard, f"a message of host {host} for another replica"))
@@ -236,6 +245,7 @@ class Host:
         deadline_us = _FAR_FUTURE_US
         for other_us in (
             self._deadlines.deadline_us,
+            self.rounds.deadline_us,
             self.pending.deadline_us,
             self.flushing.deadline_us,
             self.copying.deadline_us,
@@ -253,6 +263,7 @@ class Host:
         for voter in touched.values():
             self._turn_of(voter, now_us)
             self._deadlines.arm(voter)
+        self.rounds.send(now_us)
         self.tree.turn(now_us)
         self.copying.turn(now_us)
         self.reads.turn()
@@ -274,6 +285,7 @@ class Host:
         )
 
     def _tick(self, now_us: int) -> None:
+        self.rounds.tick(now_us)
         for voter in self._deadlines.take_due(now_us):
             voter.tick(now_us)
             self._touched[voter.shard] = voter

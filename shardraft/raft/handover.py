@@ -61,6 +61,7 @@ class Handover:
 
     def _begin(self, replica: ReplicaId) -> None:
         raft = self._leader.raft
+        self._leader.wake()
         self.target = replica
         self._told = False
         self._deadline_us = raft.now_us + raft.election_timeout_us_max

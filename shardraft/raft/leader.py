@@ -14,6 +14,7 @@ from shardraft.raft.quorum import quorum_index
 from shardraft.raft.read_index import ReadIndex
 from shardraft.raft.ready import ReadState, Role
 from shardraft.raft.reconfiguration import Reconfiguration
+from shardraft.raft.rest import Rest
 from shardraft.raft.role import RoleState
 from shardraft.types import NO_REPLICA, HostId, Index, ReplicaId
 
@@ -33,19 +34,20 @@ class Leader(RoleState):
 
     role: ClassVar[Role] = Role.LEADER
     __slots__ = (
-        "_engaged",
         "_heartbeat_due",
         "_last_time_us",
         "_time_offset_us",
         "_uncommitted_bytes",
         "_uncommitted_bytes_max",
         "committed_own_term",
+        "engaged",
         "followers",
         "handover",
         "lease",
         "progress",
         "reads",
         "reconfiguration",
+        "rest",
         "round",
     )
 
@@ -65,6 +67,7 @@ class Leader(RoleState):
         self._time_offset_us = self._last_time_us - now_us
         self.lease = Lease(raft.config)
         self.handover = Handover(self)
+        self.rest = Rest(self)
         self.reconfiguration = Reconfiguration(self)
         self.reconfiguration.follow()
         self.update_engagement()
@@ -75,7 +78,7 @@ class Leader(RoleState):
         handing_over = self.handover.target != NO_REPLICA
         takes_proposals = self.raft.is_voter and not handing_over
         self._uncommitted_bytes_max = self.raft.config.uncommitted_bytes_max if takes_proposals else -1
-        self._engaged = handing_over or self.reconfiguration.under_way
+        self.engaged = handing_over or self.reconfiguration.under_way
 
     def hears_leader(self) -> bool:
         """A leader in office is itself the live leader (check-quorum ends its office when it is not)."""
@@ -112,6 +115,7 @@ class Leader(RoleState):
     def append_entry(self, kind: EntryKind, payload: bytes) -> Entry:
         """Append an entry of this term, whatever the limits say."""
         raft, log = self.raft, self.raft.log
+        self.rest.end()
         self._last_time_us = time_us = self.time_us
         entry = encode_entry(raft.shard, log.last_index + 1, raft.term, kind, time_us, payload)
         log.append((entry,))
@@ -125,6 +129,7 @@ class Leader(RoleState):
         raft = self.raft
         if self.reads.count >= raft.config.read_indexes_max:
             raise Overloaded(f"{self.reads.count} reads wait for a round", shard=raft.shard)
+        self.rest.end()
         if self.committed_own_term:
             self._add_read(context)
         else:
@@ -157,7 +162,7 @@ class Leader(RoleState):
             self.committed_own_term = True
             for context in self.reads.take_waiting():
                 self._add_read(context)
-        if self._engaged:
+        if self.engaged:
             self.reconfiguration.advance()
 
     # What leaves with a ready
@@ -179,7 +184,7 @@ class Leader(RoleState):
         self.round += 1
         self.reads.begin_round(self.round)
         self.lease.round_sent(self.round, raft.now_us)
-        if self._engaged:
+        if self.engaged:
             self.reconfiguration.round_sent(self.round)
         for progress in self.followers:
             commit_index = min(raft.commit_index, progress.match_index)
@@ -242,12 +247,13 @@ class Leader(RoleState):
             return
         progress.active_us = raft.now_us
         if not message.success:
+            self.rest.end()
             self._back_off(progress, message)
         elif progress.acknowledged(message.match_index):
             progress.resume_from_log(raft.log.first_index)
             self.count_replicas()
         raft.has_ready = True
-        if self._engaged:
+        if self.engaged:
             self._advance(progress)
 
     def _back_off(self, progress: Progress, message: AppendEntriesReply) -> None:
@@ -269,7 +275,7 @@ class Leader(RoleState):
             progress.round = message.round
             if self.reads.unacknowledged or raft.lease_us:
                 self._count_rounds()
-            if self._engaged:
+            if self.engaged:
                 self._advance(progress)
         if progress.heartbeat_answered(raft.log.last_index, raft.heartbeat_us, raft.now_us):
             raft.has_ready = True
@@ -300,12 +306,12 @@ class Leader(RoleState):
             raft.become_follower(raft.term, NO_REPLICA, "no quorum was heard for an election timeout")
         elif raft.disk_is_stalled:
             raft.become_follower(raft.term, NO_REPLICA, "a write is not durable after an election timeout")
-        else:
+        elif not self.rest.begin():
             self._heartbeat_due = True
             raft.has_ready = True
             raft.deadline_us = raft.now_us + raft.heartbeat_us
             self.handover.on_deadline()
-            if self._engaged:
+            if self.engaged:
                 self.reconfiguration.on_deadline()
 
     def _quorum_heard_us(self) -> int:
@@ -327,7 +333,8 @@ class Leader(RoleState):
         self._count_rounds()
 
     def asked_for_vote(self, replica: ReplicaId) -> None:
-        """A replica that left and does not know it is told so."""
+        """A replica that left and does not know it is told so; one that hears nothing is to hear something."""
+        self.wake()
         self.reconfiguration.recall(replica)
 
     def retire(self) -> None:
@@ -341,16 +348,26 @@ class Leader(RoleState):
 
     def step_down(self) -> None:
         """The office ends, and with it every read that was not answered."""
+        self.rest.end()
         self.raft.outbox.reads_lost += self.reads.lose_all()
+
+    def wake(self) -> None:
+        """End a rest with a round at once."""
+        if self.rest.resting:
+            self.rest.end()
+            self._heartbeat_due = True
+            self.raft.has_ready = True
 
     def disconnected(self, host: HostId) -> None:
         """What was in flight to ``host`` is likely lost."""
+        self.wake()
         progress = self.progress.get(self.raft.membership.replica_on(host))
         if progress is not None:
             progress.disconnected(self.raft.now_us)
 
     def connected(self, host: HostId) -> None:
         """Tell the replica on ``host`` at once who leads, and ask where its log ends."""
+        self.wake()
         progress = self.progress.get(self.raft.membership.replica_on(host))
         if progress is not None:
             progress.connected()
