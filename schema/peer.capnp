@@ -9,8 +9,8 @@
 #
 #     1 requestPreVote      2 requestPreVoteReply   3 requestVote     4 requestVoteReply
 #     5 appendEntries       6 appendEntriesReply    7 heartbeat       8 heartbeatReply
-#     9 timeoutNow         10 copyChunk            11 copyReply
-#    12 commitAdvance      15 hashCheck
+#     9 timeoutNow         10 copyChunk            11 copyReply       12 round
+#    13 roundReply         14 commitAdvance        15 hashCheck
 #    20 childHello         21 parentHello          22 attach         23 attachReply
 #    24 feedEntries        25 feedAck              26 feedHeartbeat
 #
@@ -69,9 +69,19 @@ struct PeerFrame {
   # The entries of all appendEntries, concatenated in order.
   chunks @13 :List(Data);
   # The data of all copyChunks, in order.
-  hashChecks @14 :Data;
+  rounds @14 :Data;
+  # 24 bytes each: number u64 | version u64 | since u64. Its changes are the next two items of
+  # `roundLists`.
+  roundReplies @15 :Data;
+  # 16 bytes each: number u64 | version u64. Its exceptions are the next item of `excepted`.
+  roundLists @16 :List(Data);
+  # Two items per round. Its places, 24 bytes each: shard u32 | from_replica u32 | to_replica u32
+  # | reserved u32 | term u64. And the shards that left the list, 4 bytes each.
+  excepted @17 :List(Data);
+  # One item per roundReply: the shards that it excepts, 4 bytes each.
+  hashChecks @18 :Data;
   # 40 bytes each: the 24, then index u64 | applied_hash u64. `word` is 0.
-  commitAdvances @15 :Data;
+  commitAdvances @19 :Data;
   # 32 bytes each: the 24, then commit_index u64. `word` is 0.
 }
 

@@ -31,6 +31,7 @@ SessionId: TypeAlias = bytes
 
 NO_HOST: HostId = 0
 NO_REPLICA: ReplicaId = 0
+NO_SHARD: ShardId = 0
 META_SHARD: ShardId = 0
 INTEGER_MAX = 2**64 - 1
 TERM_MAX: Term = 2**62

@@ -2,8 +2,9 @@
 
 What this room does: routes messages and requests to replicas, lets them take turns together,
 keeps the order of durability, decides when state is flushed and logs are compacted, copies state
-to those who fell behind, and feeds the read tree. What it never does: I/O, clocks, threads,
-logging, or entropy of its own; ``runtime/`` and ``sim/`` drive the very same object.
+to those who fell behind, runs the rounds that idle groups rest on, and feeds the read tree. What it
+never does: I/O, clocks, threads, logging, or entropy of its own; ``runtime/`` and ``sim/`` drive the
+very same object.
 
 The driver's loop (DESIGN section 2)::
 

@@ -12,16 +12,18 @@ from shardraft.host import events
 from shardraft.host.clients import Clients
 from shardraft.host.commits import Commits
 from shardraft.host.copying import Copying
+from shardraft.host.deadlines import Deadlines
 from shardraft.host.departure import Departure
 from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, PeerMessage
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, Round, RoundReply, ShardMessage
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
 from shardraft.host.ports import Codec, Recovered, RecoveredShard, Store
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
+from shardraft.host.rounds import Rounds
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
@@ -62,11 +64,14 @@ class Host:
         self.flushing = Flushing(config.limits)
         self.commits = Commits(config.limits.turns_in_flight_max)
         self.voters: dict[ShardId, Voter] = {}
+        self._deadlines = Deadlines(self.voters)
         self._store = store
         self._codec = codec
         self._random = random
         self._turn = 0
         self._touched: dict[ShardId, Voter] = {}
+        first_number = recovered.identity.incarnation << 32
+        self.rounds = Rounds(config.raft, first_number, self.voters, self.outbox, self.touch)
         if not is_learner:
             self._make_voters(recovered, now_us)
         self.tree = Tree(
@@ -79,8 +84,7 @@ class Host:
         if is_learner:
             for stored in recovered.shards:
                 self._add_followed(stored)
-        first_copy_id = recovered.identity.incarnation << 32
-        outbound = OutboundCopies(config.limits, first_copy_id, store.read_chunk, self._log_first_index)
+        outbound = OutboundCopies(config.limits, first_number, store.read_chunk, self._log_first_index)
         self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
         self.clients = Clients(
             self.host,
@@ -119,6 +123,7 @@ class Host:
             now_us=now_us,
             time_us=stored.state.time_us,
             preferred=shard.membership.voters[0],  # The map's first voters take turns, so leaders spread evenly.
+            contact_of=self.rounds.contact_of,
         )
         machine = Machine(stored.state, self._store, config.limits)
         voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us, slot_bytes)
@@ -167,9 +172,14 @@ class Host:
 
     def _peer_frame(self, event: events.PeerFrameReceived) -> None:
         for message in event.messages:
-            self._peer_message(event.host, message, event.now_us)
+            if isinstance(message, Round):
+                self.rounds.received(event.host, message, event.now_us)
+            elif isinstance(message, RoundReply):
+                self.rounds.answered(event.host, message, event.now_us)
+            else:
+                self._peer_message(event.host, message, event.now_us)
 
-    def _peer_message(self, host: HostId, message: PeerMessage, now_us: int) -> None:
+    def _peer_message(self, host: HostId, message: ShardMessage, now_us: int) -> None:
         voter = self.voters.get(message.shard)
         if voter is None or message.to_replica != voter.raft.replica or voter.host_of(message.from_replica) != host:
             self.outbox.notes.append(Refused(message.shard, f"a message of host {host} for another replica"))
@@ -189,6 +199,7 @@ class Host:
     def _peer_connected(self, event: events.PeerConnected) -> None:
         for voter in self.voters.values():
             voter.raft.peer_connected(event.host, event.now_us)
+            self._touched[voter.shard] = voter
 
     def _peer_disconnected(self, event: events.PeerDisconnected) -> None:
         for voter in self.voters.values():
@@ -239,8 +250,10 @@ class Host:
         """When ``begin_turn`` must be called even if nothing happens; in the past when work is left over."""
         if self._touched or self.tree.busy or self.reads.waiting:
             return 0
-        deadline_us = min((voter.deadline_us for voter in self.voters.values()), default=_FAR_FUTURE_US)
+        deadline_us = _FAR_FUTURE_US
         for other_us in (
+            self._deadlines.deadline_us,
+            self.rounds.deadline_us,
             self.pending.deadline_us,
             self.flushing.deadline_us,
             self.copying.deadline_us,
@@ -257,6 +270,8 @@ class Host:
         touched, self._touched = self._touched, {}
         for voter in touched.values():
             self._turn_of(voter, now_us)
+            self._deadlines.arm(voter)
+        self.rounds.send(now_us)
         self.tree.turn(now_us)
         self.copying.turn(now_us)
         self.reads.turn()
@@ -278,10 +293,10 @@ class Host:
         )
 
     def _tick(self, now_us: int) -> None:
-        for voter in self.voters.values():
-            if voter.deadline_us <= now_us:
-                voter.tick(now_us)
-                self._touched[voter.shard] = voter
+        self.rounds.tick(now_us)
+        for voter in self._deadlines.take_due(now_us):
+            voter.tick(now_us)
+            self._touched[voter.shard] = voter
         pending_us = self.pending.deadline_us
         if pending_us is not None and pending_us <= now_us:
             self.pending.expire(now_us)

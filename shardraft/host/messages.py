@@ -1,4 +1,4 @@
-"""The messages of a full copy (a snapshot in checksummed chunks), and what may travel on each link.
+"""The messages of a full copy (a snapshot in checksummed chunks), of rounds, and what may travel on each link.
 
 The same copy serves a follower (over the peer link) and a learner (over the feed's link). Chunks
 are numbered from 0; the receiver asks for the next it needs, so a broken link resumes.
@@ -6,11 +6,12 @@ are numbered from 0; the receiver asks for the next it needs, so a broken link r
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 from shardraft.learner.messages import LearnerMessage
+from shardraft.raft.contact import Place
 from shardraft.raft.messages import RaftMessage
 from shardraft.types import Index, ReplicaId, ShardId, Term
 
@@ -64,7 +65,43 @@ class HashCheck:
     applied_hash: int
 
 
-PeerMessage: TypeAlias = RaftMessage | CopyChunk | CopyReply | HashCheck
+@attrs.frozen(slots=True)
+class Round:
+    """The heartbeat of all groups that rest, from the host of their leaders to a host of their followers.
+
+    ``number`` rises with every round of the sender, over its restarts too. The list of these groups has
+    a ``version``; ``places`` and ``removed`` are what changed in it after version ``since``, as it is now,
+    and 0 means that they are all there is. A round that does not bring the receiver up to ``version``, since
+    it holds an earlier one than ``since``, is answered with the version that it holds.
+    """
+
+    number: int
+    version: int
+    since: int
+    places: tuple[Place, ...] = ()
+    removed: tuple[ShardId, ...] = ()
+
+
+@attrs.frozen(slots=True)
+class RoundReply:
+    """Round ``number`` arrived, and the receiver holds the list as of ``version``.
+
+    ``excepted``: shards on that list for which it does not count, since the replica there is not, or no
+    more, that leader's follower in that term.
+    """
+
+    number: int
+    version: int
+    excepted: tuple[ShardId, ...] = ()
+
+
+ROUND_CHANGES_MAX: Final = 4_096
+"""Changes in one Round, and exceptions in one RoundReply; further ones follow with the next. More are refused."""
+
+ShardMessage: TypeAlias = RaftMessage | CopyChunk | CopyReply | HashCheck
+"""What one replica of a shard tells another."""
+
+PeerMessage: TypeAlias = ShardMessage | Round | RoundReply
 """What travels between voter hosts."""
 
 LinkMessage: TypeAlias = LearnerMessage | CopyChunk | CopyReply

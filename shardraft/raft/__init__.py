@@ -45,5 +45,14 @@ decoding the ``MEMBERSHIP`` entries that it applies, and snapshots hold it::
     Raft(..., membership=membership.UNKNOWN)        # a replica that was just added, with an empty log
     raft.has_left                                   # it may be destroyed, and its number never used again
 
+A group in which nothing happens *rests*, if the caller runs rounds between hosts for it (decision 0010)::
+
+    Raft(..., contact_of=...)                        # the caller's ``Contact`` with each host
+    raft.rest(contact, place, now_us)                # a host's round lists this follower; False: it is excepted
+    raft.contact_silent(now_us)                      # the host that a follower rests on falls silent
+    raft.wake(now_us)                                # there is no such round any more; a leader speaks for itself
+
+A leader lists its group in the contacts by itself. Such rounds move timers and prove nothing else.
+
 With leases on, ``now_us`` of a message must not be earlier than its arrival, nor that of a read.
 """

@@ -6,6 +6,7 @@ what only its role has. ``table.HANDLERS`` says what each role does with each me
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
@@ -14,6 +15,7 @@ from shardraft.errors import NotLeader
 from shardraft.raft.candidate import Candidate, PreCandidate
 from shardraft.raft.checks import impossible
 from shardraft.raft.configurations import Configurations
+from shardraft.raft.contact import Contact, Place
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.follower import Follower
 from shardraft.raft.group import Group
@@ -67,6 +69,7 @@ class Raft(Group):
         time_us: int = 0,
         membership_index: Index | None = None,
         preferred: ReplicaId = NO_REPLICA,
+        contact_of: Callable[[HostId], Contact] | None = None,
     ) -> None:
         """Start as a follower from what is durable: ``log`` and ``hard_state``.
 
@@ -75,7 +78,8 @@ class Raft(Group):
         for later ones; without ``membership_index`` all of it is. A replica that was just added knows
         ``membership.UNKNOWN``. ``preferred``: the replica that should lead when it can; every member should
         be given the same. ``time_us``: the highest leader's time among entries that are compacted, as the
-        applied state knows it; it matters only while the log is empty.
+        applied state knows it; it matters only while the log is empty. ``contact_of``: the caller runs rounds
+        between hosts, and this is its contact with each; without it the group never rests.
 
         Raises ``StorageError`` when a configuration in the log cannot be read.
         """
@@ -91,6 +95,7 @@ class Raft(Group):
             time_us=time_us,
             membership_index=membership_index,
             preferred=preferred,
+            contact_of=contact_of,
         )
         follower = Follower(self)
         self._enter(follower)
@@ -165,6 +170,8 @@ class Raft(Group):
     def prefer(self, replica: ReplicaId) -> None:
         """From this moment on ``replica`` should lead when it can (``NO_REPLICA``: anybody may)."""
         self.preferred = replica
+        if self.leading is not None:
+            self.leading.wake()
 
     def read_index(self, context: int, now_us: int) -> None:
         """Ask for a linearizable read; a ``ReadState`` or ``ReadLost`` of ``context`` answers it.
@@ -191,6 +198,21 @@ class Raft(Group):
             self.leading.connected(host)
         elif isinstance(self.state, Follower) and host == self.leader_host:
             self.state.leader_connected()
+
+    def rest(self, contact: Contact, place: Place, now_us: int) -> bool:
+        """The leader's group rests on its host's rounds: rest too. False when this is not, durably, its follower."""
+        self.advance(now_us)
+        return self.state.rest_on(contact, place)
+
+    def wake(self, now_us: int) -> None:
+        """There are no rounds to rest on any more: a leader sends its own again, a follower waits for those."""
+        self.advance(now_us)
+        self.state.wake()
+
+    def contact_silent(self, now_us: int) -> None:
+        """A follower's contact was not heard for the shortest election timeout: its own timer matters again."""
+        self.advance(now_us)
+        self.state.contact_silent()
 
     # Outputs
 
@@ -341,6 +363,9 @@ class Raft(Group):
         state.open_term()
 
     def _enter(self, state: Follower | PreCandidate | Candidate | Leader) -> None:
+        if self.resting_on is not None:
+            self.resting_on.left.add(self.shard)  # The leader's host hears of it with the next answer.
+            self.resting_on = None
         self.state = state
         self.role = state.role
         self.leading = state if isinstance(state, Leader) else None

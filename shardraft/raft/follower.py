@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from shardraft.raft.contact import Contact, Place
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -39,15 +40,22 @@ class Follower(RoleState):
 
     def restart_timer(self) -> None:
         """Wait a whole election timeout from this moment on; a replica that cannot be needed waits for ever."""
-        raft = self.raft
         self._hint_us = None
-        self._election_us = raft.now_us + self._timeout_us if raft.is_voter or raft.may_stand() else INTEGER_MAX
-        raft.deadline_us = self._election_us
+        self._start_timer(self.raft.now_us)
+        self.raft.deadline_us = self._election_us
+
+    def _start_timer(self, heard_us: int) -> None:
+        raft = self.raft
+        self._election_us = heard_us + self._timeout_us if raft.is_voter or raft.may_stand() else INTEGER_MAX
 
     def on_deadline(self) -> None:
         """Silence for an election timeout, or a closed connection to the leader: ask whether an election would win."""
         raft = self.raft
+        self._catch_up()
         hint = self._hint_us is not None and raft.now_us < self._election_us
+        if raft.resting_on is not None and not hint and raft.now_us < self._election_us:
+            raft.deadline_us = INTEGER_MAX  # The contact is heard; its silence sets the deadline again.
+            return
         if raft.has_promised:
             raft.deadline_us = raft.promised_until_us  # The leader may hold a lease, and one's own vote counts too.
         elif raft.may_campaign():
@@ -66,12 +74,14 @@ class Follower(RoleState):
     def hears_leader(self) -> bool:
         """Heard within the shortest election timeout, over a connection that is still open."""
         raft = self.raft
+        self._catch_up()
         recent = raft.now_us - self._heard_us < raft.election_timeout_us
         return raft.leader != NO_REPLICA and self._connected and recent
 
     def leader_disconnected(self) -> None:
         """The leader's connection closed: ask early, after a short random wait so that not all ask at once."""
         raft = self.raft
+        self._catch_up()
         self._connected = False
         if raft.is_voter and self._hint_us is None:
             self._hint_us = raft.now_us + raft.random.randrange(raft.config.pre_vote_hint_ms_max * 1000 + 1)
@@ -79,6 +89,7 @@ class Follower(RoleState):
 
     def leader_connected(self) -> None:
         """The leader's connection is open again: there is no reason to ask early any more."""
+        self._catch_up()
         self._connected = True
         self._hint_us = None
         self.raft.deadline_us = self._election_us
@@ -89,8 +100,45 @@ class Follower(RoleState):
 
     def granted_pre_vote(self) -> None:
         """Another asks early too: let it, rather than split the vote."""
+        self._catch_up()
         self._hint_us = None
         self.raft.deadline_us = self._election_us
+
+    # Rest
+
+    def rest_on(self, contact: Contact, place: Place) -> bool:
+        """The leader's host was heard a moment ago, and is to be as long as the group rests."""
+        raft = self.raft
+        follows = (place.term, place.from_replica, place.to_replica) == (raft.term, raft.leader, raft.replica)
+        if not follows or not raft.term_is_persisted or raft.restoring is not None:
+            return False
+        raft.resting_on = contact
+        self._heard_us = raft.now_us
+        self._connected = True
+        self.restart_timer()
+        raft.deadline_us = INTEGER_MAX
+        return True
+
+    def wake(self) -> None:
+        """The leader sends rounds of the group's own again."""
+        if self.raft.resting_on is not None:
+            self.contact_silent()
+            self.raft.resting_on = None
+
+    def contact_silent(self) -> None:
+        """The timer runs from when the contact was last heard."""
+        self._catch_up()
+        if self.raft.resting_on is not None and self._hint_us is None:
+            self.raft.deadline_us = self._election_us
+
+    def _catch_up(self) -> None:
+        """Learn what came through the contact since this replica last looked."""
+        contact = self.raft.resting_on
+        if contact is not None and contact.heard_us > self._heard_us:
+            self._heard_us = contact.heard_us
+            self._connected = True
+            self._hint_us = None
+            self._start_timer(self._heard_us)
 
     def hear(self, sender: ReplicaId) -> bool:
         """A message of the current term's leader arrived. False, and refused, when another leads this term."""

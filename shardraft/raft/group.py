@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
 from shardraft.config import RaftConfig
 from shardraft.raft.configurations import Configurations
+from shardraft.raft.contact import Contact
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.log import RaftLog
 from shardraft.raft.membership import decode_membership
@@ -23,7 +25,8 @@ class Group:
 
     ``restoring`` is the index of a snapshot that is being installed, or None. ``promised_until_us``:
     with leases on, no vote is given before (0 with leases off). ``preferred``: who should lead when it
-    can, or ``NO_REPLICA``.
+    can, or ``NO_REPLICA``. ``contact_of``: how the group comes to rest on its host's rounds, or None: it
+    never does. ``resting_on``: the contact with the leader's host that a follower rests on.
     """
 
     __slots__ = (
@@ -31,6 +34,7 @@ class Group:
         "commit_push_us",
         "config",
         "configurations",
+        "contact_of",
         "deadline_us",
         "election_timeout_us",
         "election_timeout_us_max",
@@ -49,6 +53,7 @@ class Group:
         "promised_until_us",
         "random",
         "replica",
+        "resting_on",
         "restoring",
         "shard",
         "taken_hard_state",
@@ -71,6 +76,7 @@ class Group:
         time_us: int = 0,
         membership_index: Index | None = None,
         preferred: ReplicaId = NO_REPLICA,
+        contact_of: Callable[[HostId], Contact] | None = None,
     ) -> None:
         """See ``Raft``."""
         self.shard = shard
@@ -97,6 +103,8 @@ class Group:
         self.deadline_us = 0
         self.has_ready = self.term != hard_state.current_term
         self.preferred = preferred
+        self.contact_of = contact_of
+        self.resting_on: Contact | None = None
         self.lease_us = config.lease_ms * 1000
         # What this replica acknowledged before its start is unknown (PROTOCOL, leases).
         self.promised_until_us = now_us + self.lease_us if self.lease_us else 0

@@ -54,6 +54,7 @@ class Handover:
             if replica in (None, self.target):
                 return
             raise Conflict(f"the leadership is being handed to replica {self.target}", shard=raft.shard)
+        self._leader.wake()
         target = self._best() if replica is None else self._leader.progress[replica]
         if target is None:
             raise Conflict("no other voter was heard for an election timeout", shard=raft.shard)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from shardraft.errors import Overloaded
+from shardraft.raft.commit_push import CommitPush
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
 from shardraft.raft.handover import Handover
 from shardraft.raft.lease import Lease
-from shardraft.raft.messages import AppendEntries, AppendEntriesReply, CommitAdvance, Heartbeat, HeartbeatReply
+from shardraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from shardraft.raft.progress import Progress
 from shardraft.raft.quorum import quorum_index
 from shardraft.raft.read_index import ReadIndex
 from shardraft.raft.ready import ReadState, Role
 from shardraft.raft.reconfiguration import Reconfiguration
+from shardraft.raft.rest import Rest
 from shardraft.raft.role import RoleState
-from shardraft.types import INTEGER_MAX, NO_REPLICA, HostId, Index, ReplicaId
+from shardraft.types import NO_REPLICA, HostId, Index, ReplicaId
 
 if TYPE_CHECKING:
     from shardraft.raft.core import Raft
@@ -32,21 +34,22 @@ class Leader(RoleState):
 
     role: ClassVar[Role] = Role.LEADER
     __slots__ = (
-        "_engaged",
         "_heartbeat_due",
-        "_heartbeat_us",
         "_last_time_us",
-        "_push_us",
         "_time_offset_us",
         "_uncommitted_bytes",
         "_uncommitted_bytes_max",
         "committed_own_term",
+        "engaged",
         "followers",
         "handover",
+        "heartbeat_us",
         "lease",
         "progress",
+        "push",
         "reads",
         "reconfiguration",
+        "rest",
         "round",
     )
 
@@ -58,8 +61,8 @@ class Leader(RoleState):
         self.reads = ReadIndex()
         self.round = 0
         self._heartbeat_due = False
-        self._heartbeat_us = now_us + raft.heartbeat_us
-        self._push_us = INTEGER_MAX  # When the commit index is told to those whom no entries told it.
+        self.heartbeat_us = now_us + raft.heartbeat_us
+        self.push = CommitPush(self)
         self.committed_own_term = False
         self._uncommitted_bytes = log.bytes_between(raft.commit_index + 1, log.last_index + 1)
         # The log's time goes on from the last entry at the pace of this host's clock: it never goes
@@ -68,17 +71,18 @@ class Leader(RoleState):
         self._time_offset_us = self._last_time_us - now_us
         self.lease = Lease(raft.config)
         self.handover = Handover(self)
+        self.rest = Rest(self)
         self.reconfiguration = Reconfiguration(self)
         self.reconfiguration.follow()
         self.update_engagement()
-        raft.deadline_us = self._heartbeat_us
+        raft.deadline_us = self.heartbeat_us
 
     def update_engagement(self) -> None:
         """Look anew whether proposals are taken, and whether a step may follow from an answer or a commit."""
         handing_over = self.handover.target != NO_REPLICA
         takes_proposals = self.raft.is_voter and not handing_over
         self._uncommitted_bytes_max = self.raft.config.uncommitted_bytes_max if takes_proposals else -1
-        self._engaged = handing_over or self.reconfiguration.under_way
+        self.engaged = handing_over or self.reconfiguration.under_way
 
     def hears_leader(self) -> bool:
         """A leader in office is itself the live leader (check-quorum ends its office when it is not)."""
@@ -115,6 +119,7 @@ class Leader(RoleState):
     def append_entry(self, kind: EntryKind, payload: bytes) -> Entry:
         """Append an entry of this term, whatever the limits say."""
         raft, log = self.raft, self.raft.log
+        self.rest.end()
         self._last_time_us = time_us = self.time_us
         entry = encode_entry(raft.shard, log.last_index + 1, raft.term, kind, time_us, payload)
         log.append((entry,))
@@ -128,6 +133,7 @@ class Leader(RoleState):
         raft = self.raft
         if self.reads.count >= raft.config.read_indexes_max:
             raise Overloaded(f"{self.reads.count} reads wait for a round", shard=raft.shard)
+        self.rest.end()
         if self.committed_own_term:
             self._add_read(context)
         else:
@@ -156,20 +162,19 @@ class Leader(RoleState):
         self._uncommitted_bytes -= raft.log.bytes_between(raft.commit_index + 1, index + 1)
         raft.commit_index = index
         raft.has_ready = True
-        self._push_soon()
+        self.push.soon()
         if not self.committed_own_term:
             self.committed_own_term = True
             for context in self.reads.take_waiting():
                 self._add_read(context)
-        if self._engaged:
+        if self.engaged:
             self.reconfiguration.advance()
 
-    def _push_soon(self) -> None:
-        """Some follower is to learn the commit index, if no entries tell it before."""
-        if self._push_us == INTEGER_MAX:
-            raft = self.raft
-            self._push_us = raft.now_us + raft.commit_push_us
-            raft.deadline_us = min(raft.deadline_us, self._push_us)
+    def await_heartbeat(self) -> None:
+        """The next round of the group's own is due after a heartbeat's time from this moment on."""
+        raft = self.raft
+        self.heartbeat_us = raft.now_us + raft.heartbeat_us
+        raft.deadline_us = min(self.heartbeat_us, self.push.due_us)
 
     # What leaves with a ready
 
@@ -186,18 +191,7 @@ class Leader(RoleState):
         for progress in self.followers:
             if progress.wants_append(last_index):
                 self._send_append(progress, batches)
-        if raft.now_us >= self._push_us:
-            self._push_commit()
-
-    def _push_commit(self) -> None:
-        raft = self.raft
-        self._push_us = INTEGER_MAX
-        raft.deadline_us = self._heartbeat_us
-        for progress in self.followers:
-            told = progress.untold_commit(raft.commit_index)
-            if told:
-                progress.commit_sent = told
-                raft.outbox.messages.append(CommitAdvance(raft.shard, raft.term, raft.replica, progress.replica, told))
+        self.push.send()
 
     def _send_round(self) -> None:
         raft = self.raft
@@ -205,7 +199,7 @@ class Leader(RoleState):
         self.round += 1
         self.reads.begin_round(self.round)
         self.lease.round_sent(self.round, raft.now_us)
-        if self._engaged:
+        if self.engaged:
             self.reconfiguration.round_sent(self.round)
         for progress in self.followers:
             commit_index = min(raft.commit_index, progress.match_index)
@@ -227,18 +221,11 @@ class Leader(RoleState):
             raft.outbox.copies_wanted.append(progress.replica)
             return
         entries, entry_bytes = self._entries_for(progress, batches)
-        raft.outbox.messages.append(
-            AppendEntries(
-                raft.shard,
-                raft.term,
-                raft.replica,
-                progress.replica,
-                prev_log_index,
-                prev_log_term,
-                raft.commit_index,
-                entries,
-            )
+        target = progress.replica
+        append = AppendEntries(
+            raft.shard, raft.term, raft.replica, target, prev_log_index, prev_log_term, raft.commit_index, entries
         )
+        raft.outbox.messages.append(append)
         progress.sent(prev_log_index + len(entries), entry_bytes, raft.commit_index, raft.now_us)
         if progress.wants_append(log.last_index):
             raft.has_ready = True  # More than one message holds: the rest follows with the next ready.
@@ -268,14 +255,15 @@ class Leader(RoleState):
             return
         progress.active_us = raft.now_us
         if not message.success:
+            self.rest.end()
             self._back_off(progress, message)
         elif progress.acknowledged(message.match_index):
             progress.resume_from_log(raft.log.first_index)
             self.count_replicas()
             if progress.commit_sent < raft.commit_index:
-                self._push_soon()
+                self.push.soon()
         raft.has_ready = True
-        if self._engaged:
+        if self.engaged:
             self._advance(progress)
 
     def _back_off(self, progress: Progress, message: AppendEntriesReply) -> None:
@@ -297,7 +285,7 @@ class Leader(RoleState):
             progress.round = message.round
             if self.reads.unacknowledged or raft.lease_us:
                 self._count_rounds()
-            if self._engaged:
+            if self.engaged:
                 self._advance(progress)
         if progress.heartbeat_answered(raft.log.last_index, raft.heartbeat_us, raft.now_us):
             raft.has_ready = True
@@ -325,7 +313,7 @@ class Leader(RoleState):
         """The commit index is to be told, or a heartbeat is due."""
         raft = self.raft
         raft.has_ready = True
-        if raft.now_us >= self._heartbeat_us:
+        if raft.now_us >= self.heartbeat_us:
             self._on_heartbeat()
 
     def _on_heartbeat(self) -> None:
@@ -335,12 +323,11 @@ class Leader(RoleState):
             raft.become_follower(raft.term, NO_REPLICA, "no quorum was heard for an election timeout")
         elif raft.disk_is_stalled:
             raft.become_follower(raft.term, NO_REPLICA, "a write is not durable after an election timeout")
-        else:
+        elif not self.rest.begin():
             self._heartbeat_due = True
-            self._heartbeat_us = raft.now_us + raft.heartbeat_us
-            raft.deadline_us = min(self._heartbeat_us, self._push_us)
+            self.await_heartbeat()
             self.handover.on_deadline()
-            if self._engaged:
+            if self.engaged:
                 self.reconfiguration.on_deadline()
 
     def _quorum_heard_us(self) -> int:
@@ -362,13 +349,14 @@ class Leader(RoleState):
         self._count_rounds()
 
     def asked_for_vote(self, replica: ReplicaId) -> None:
-        """A replica that left and does not know it is told so."""
+        """A replica that left and does not know it is told so; one that hears nothing is to hear something."""
+        self.wake()
         self.reconfiguration.recall(replica)
 
     def retire(self) -> None:
         """The configuration without this leader is committed (thesis 4.2.2): say so, let another take over, and go."""
         raft = self.raft
-        self._push_us = raft.now_us
+        self.push.at_once()
         self.send()
         successor = self.handover.best_for_retirement()
         if successor != NO_REPLICA:
@@ -377,16 +365,26 @@ class Leader(RoleState):
 
     def step_down(self) -> None:
         """The office ends, and with it every read that was not answered."""
+        self.rest.end()
         self.raft.outbox.reads_lost += self.reads.lose_all()
+
+    def wake(self) -> None:
+        """End a rest with a round at once."""
+        if self.rest.resting:
+            self.rest.end()
+            self._heartbeat_due = True
+            self.raft.has_ready = True
 
     def disconnected(self, host: HostId) -> None:
         """What was in flight to ``host`` is likely lost."""
+        self.wake()
         progress = self.progress.get(self.raft.membership.replica_on(host))
         if progress is not None:
             progress.disconnected(self.raft.now_us)
 
     def connected(self, host: HostId) -> None:
         """Tell the replica on ``host`` at once who leads, and ask where its log ends."""
+        self.wake()
         progress = self.progress.get(self.raft.membership.replica_on(host))
         if progress is not None:
             progress.connected()

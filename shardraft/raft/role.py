@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from shardraft.raft.contact import Contact, Place
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -42,6 +43,16 @@ class RoleState:
     def hears_leader(self) -> bool:
         """Whether a live leader is heard, so that elections are refused (thesis 4.2.3, 9.6)."""
         return False
+
+    def rest_on(self, contact: Contact, place: Place) -> bool:
+        """Rest on the rounds that ``contact`` hears, if this is the follower that ``place`` names."""
+        return False
+
+    def wake(self) -> None:
+        """Rest no more."""
+
+    def contact_silent(self) -> None:
+        """The contact that a follower rests on was not heard for a while."""
 
     def membership_changed(self) -> None:
         """Another configuration is in effect."""

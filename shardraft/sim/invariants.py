@@ -182,9 +182,11 @@ class Invariants:
         """Nothing is promised before it is persisted (PROTOCOL, "Terms, votes, turns in flight")."""
         logs = self.stores[host].logs
         for message in messages:
-            if type(message) in _PROMISES and not _is_kept(message, logs[message.shard]):
+            if not isinstance(message, AppendEntriesReply | RequestVoteReply | RequestVote):
+                continue
+            if not _is_kept(message, logs[message.shard]):
                 raise SimulationFailure(f"host {host} promised what is not on its disk: {message!r}")
-            self.counts.promises += type(message) in _PROMISES
+            self.counts.promises += 1
 
     # What hosts know.
 
@@ -323,10 +325,9 @@ class Invariants:
 
 
 _NO_HARD_STATE: Final = HardState()
-_PROMISES: Final = (AppendEntriesReply, RequestVoteReply, RequestVote)
 
 
-def _is_kept(message: PeerMessage, log: KeptLog) -> bool:
+def _is_kept(message: AppendEntriesReply | RequestVoteReply | RequestVote, log: KeptLog) -> bool:
     """Does what ``message`` rests on lie on the disk? A later term there means that its time has passed."""
     state = log.hard_state
     term = message.term
@@ -336,7 +337,6 @@ def _is_kept(message: PeerMessage, log: KeptLog) -> bool:
         return not message.success or (state.current_term == term and message.match_index <= log.last_index)
     if isinstance(message, RequestVoteReply):
         return not message.vote_granted or (state.current_term, state.voted_for) == (term, message.to_replica)
-    assert isinstance(message, RequestVote)
     return (state.current_term, state.voted_for) == (term, message.from_replica)
 
 

@@ -6,7 +6,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, Round, RoundReply
+from shardraft.raft.contact import Place
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -30,6 +31,11 @@ _ONE: Final = struct.Struct("<IIIIQQ")
 _TWO: Final = struct.Struct("<IIIIQQQ")
 _THREE: Final = struct.Struct("<IIIIQQQQ")
 _CHUNK: Final = struct.Struct("<IIIIQQQQII")
+
+# number | version, and then what the kind adds; its lists are payloads.
+_ROUND: Final = struct.Struct("<QQQ")
+_ROUND_REPLY: Final = struct.Struct("<QQ")
+_PLACE: Final = struct.Struct("<IIIIQ")
 
 _FLAG: Final = 1
 
@@ -188,8 +194,50 @@ def _unpack_hash_checks(rows: Rows, _: Any) -> Sequence[HashCheck]:
     ]
 
 
+def _pack_round(message: Round) -> bytes:
+    return _ROUND.pack(message.number, message.version, message.since)
+
+
+def _lists_of_round(message: Round) -> Sequence[bytes]:
+    places = [_PLACE.pack(p.shard, p.from_replica, p.to_replica, 0, p.term) for p in message.places]
+    return b"".join(places), _pack_shards(message.removed)
+
+
+def _unpack_rounds(rows: Rows, lists: Any) -> Sequence[Round]:
+    columns = data_list(lists, 2 * len(rows))
+    return [
+        Round(number, version, since, _read_places(places), _read_shards(removed))
+        for (number, version, since), places, removed in zip(rows, columns[::2], columns[1::2], strict=True)
+    ]
+
+
+def _read_places(column: bytes) -> tuple[Place, ...]:
+    return tuple([Place(shard, term, sender, target) for shard, sender, target, _, term in _PLACE.iter_unpack(column)])
+
+
+def _pack_round_reply(message: RoundReply) -> bytes:
+    return _ROUND_REPLY.pack(message.number, message.version)
+
+
+def _unpack_round_replies(rows: Rows, lists: Any) -> Sequence[RoundReply]:
+    return [
+        RoundReply(number, version, _read_shards(excepted))
+        for (number, version), excepted in zip(rows, data_list(lists, len(rows)), strict=True)
+    ]
+
+
+def _pack_shards(shards: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(shards)}I", *shards)
+
+
+def _read_shards(column: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(column) >> 2}I", column)
+
+
 _ENTRIES: Final = Payloads("entries", lambda message: [entry.encoded for entry in message.entries])
 _CHUNKS: Final = Payloads("chunks", lambda message: (message.data,))
+_ROUND_LISTS: Final = Payloads("roundLists", _lists_of_round)
+_EXCEPTED: Final = Payloads("excepted", lambda message: (_pack_shards(message.excepted),))
 
 COPY_KINDS: Final[dict[type, Kind]] = {
     CopyChunk: RecordKind(10, "copyChunks", _CHUNK, _pack_copy_chunk, _unpack_copy_chunks, _CHUNKS),
@@ -213,8 +261,10 @@ PEER_KINDS: Final[dict[type, Kind]] = {
     Heartbeat: RecordKind(7, "heartbeats", _TWO, _pack_heartbeat, _unpack_heartbeats),
     HeartbeatReply: RecordKind(8, "heartbeatReplies", _ONE, _pack_heartbeat_reply, _unpack_heartbeat_replies),
     TimeoutNow: RecordKind(9, "timeoutNows", _PLAIN, _pack_timeout_now, _unpack_timeout_nows),
+    Round: RecordKind(12, "rounds", _ROUND, _pack_round, _unpack_rounds, _ROUND_LISTS),
+    RoundReply: RecordKind(13, "roundReplies", _ROUND_REPLY, _pack_round_reply, _unpack_round_replies, _EXCEPTED),
     **COPY_KINDS,
-    CommitAdvance: RecordKind(12, "commitAdvances", _ONE, _pack_commit_advance, _unpack_commit_advances),
+    CommitAdvance: RecordKind(14, "commitAdvances", _ONE, _pack_commit_advance, _unpack_commit_advances),
     HashCheck: RecordKind(15, "hashChecks", _TWO, _pack_hash_check, _unpack_hash_checks),
 }
 """What travels between voter hosts."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, Round, RoundReply
 from shardraft.kv.commands import DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
@@ -36,6 +36,7 @@ from shardraft.learner.messages import (
     FeedHeartbeat,
     ParentHello,
 )
+from shardraft.raft.contact import Place
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
 from shardraft.raft.messages import (
     AppendEntries,
@@ -189,6 +190,8 @@ peer_messages = tuples_of(
         st.builds(HeartbeatReply, *_between, u64),
         st.builds(TimeoutNow, *_between),
         st.builds(HashCheck, *_between, u64, u64),
+        st.builds(Round, u64, u64, u64, tuples_of(st.builds(Place, *_between)), tuples_of(u32)),
+        st.builds(RoundReply, u64, u64, tuples_of(u32)),
         *_copies,
     ),
     12,
