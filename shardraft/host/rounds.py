@@ -17,18 +17,17 @@ class _Peer:
     """The rounds to one host, and those from it.
 
     To it: ``sent`` and ``answered`` are round numbers, ``held`` the version of the list that it is known to
-    hold (0: nothing known), ``due_us`` when the next round leaves. From it: ``heard`` is the number of its
+    hold (0: nothing known). From it: ``heard`` is the number of its
     last round, ``version`` what is held of its list, ``followed`` the shards on that list, ``silent``
     whether those who rest were told to look at their timers.
     """
 
-    __slots__ = ("answered", "contact", "due_us", "followed", "heard", "held", "sent", "silent", "version")
+    __slots__ = ("answered", "contact", "followed", "heard", "held", "sent", "silent", "version")
 
     def __init__(self, first_number: int) -> None:
         self.contact = Contact(first_number)
         self.sent = self.answered = first_number
         self.held = 0
-        self.due_us = 0
         self.heard = 0
         self.version = 0
         self.followed: set[ShardId] = set()
@@ -39,7 +38,9 @@ class Rounds:
     """All rounds of one host. ``first_number`` is above every number and version of its earlier starts.
 
     They prove nothing but that the peer's process lives, and serve election timers and check-quorum
-    alone, so whatever goes wrong with them costs a wake-up or an election, never a promise.
+    alone, so whatever goes wrong with them costs a wake-up or an election, never a promise. All rounds of
+    a host leave in one turn, and with the answers to those of a peer if they would leave soon anyway: hosts
+    fall into step, and each wakes up a few times in a heartbeat however many hosts there are.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Rounds:
         self._heartbeat_us = config.heartbeat_ms * 1000
         self._silence_us = config.election_timeout_ms * 1000
         self._peers: dict[HostId, _Peer] = {}
+        self._due_us = 0
 
     def contact_of(self, host: HostId) -> Contact:
         """The contact with ``host``; raft's way to the rounds."""
@@ -82,7 +84,7 @@ class Rounds:
     def _deadlines_of(self, peer: _Peer) -> list[int]:
         deadlines_us = []
         if self._has_rounds(peer):
-            deadlines_us.append(peer.due_us)
+            deadlines_us.append(self._due_us)
         if peer.contact.led:
             deadlines_us.append(peer.contact.answered_us + self._silence_us)
         if peer.followed and not peer.silent:
@@ -104,9 +106,11 @@ class Rounds:
 
     def send(self, now_us: int) -> None:
         """The rounds that are due leave; called when all groups have taken their turn."""
+        if now_us < self._due_us:
+            return
         for host, peer in self._peers.items():
-            if now_us >= peer.due_us and self._has_rounds(peer):
-                peer.due_us = now_us + self._heartbeat_us
+            if self._has_rounds(peer):
+                self._due_us = now_us + self._heartbeat_us
                 peer.sent += 1
                 self._outbox.to_host(host, self._round(peer))
 
@@ -145,6 +149,8 @@ class Rounds:
                 self._put_on(host, peer, place, now_us)
         excepted = tuple(sorted(peer.contact.left)[:ROUND_CHANGES_MAX])
         self._outbox.to_host(host, RoundReply(message.number, peer.version, excepted))
+        if self._due_us - now_us <= self._heartbeat_us // 2:
+            self._due_us = min(self._due_us, now_us)
 
     def _take_off(self, peer: _Peer, shards: tuple[ShardId, ...] | list[ShardId], now_us: int) -> None:
         for voter in self._resting(peer, shards):
