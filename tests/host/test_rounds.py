@@ -33,11 +33,13 @@ class Wire(Cluster):
         self.answers: list[tuple[int, int, RoundReply]] = []
         self.lost: set[type] = set()
         self.isolated: set[int] = set()
+        self.frames: Counter[tuple[int, int]] = Counter()
 
     def _send(self, process: Process, messages: tuple[tuple[int, tuple[object, ...]], ...]) -> None:
         own = process.host.host
         passed = []
         for host, of_host in messages:
+            self.frames[own, host] += 1
             self.sent.update(type(message) for message in of_host)
             self.last.update({type(message): (process, host, message) for message in of_host})  # type: ignore[misc]
             self.answers += [(own, host, message) for message in of_host if isinstance(message, RoundReply)]
@@ -103,6 +105,18 @@ def test_a_write_wakes_its_group_and_it_rests_again(cluster: Wire) -> None:
     assert not rests(leader)
     cluster.run(0.5)
     assert all_rest(cluster.processes.values())
+
+
+def test_two_hosts_that_follow_each_other_exchange_one_frame_each_way_in_a_heartbeat(cluster: Wire) -> None:
+    cluster.run(2)
+    cluster.forget()
+    cluster.frames.clear()
+    cluster.run(1)
+    heartbeats = 1000 // RaftConfig().heartbeat_ms
+    follow_each_other = [pair for pair, count in cluster.frames.items() if count]
+    assert follow_each_other
+    assert max(cluster.frames.values()) <= heartbeats + 2
+    assert cluster.sent[RoundReply] >= cluster.sent[Round] - len(follow_each_other), "and every round is answered"
 
 
 def test_a_linearizable_read_sends_a_round_of_the_groups_own(cluster: Wire) -> None:
