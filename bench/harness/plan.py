@@ -132,7 +132,7 @@ def _puts(scale: Scale) -> list[Wish]:
     rows += [_batch_row(scale, batch) for batch in scale.batches]
     rows.append(_batch_row(scale, 100, kind=Kind.ATOMIC_BATCHES))
     slow_rows = [_put_row(scale, in_flight, "-slow-sync") for in_flight in scale.in_flight]
-    slow_rows.append(_batch_row(scale, 100, "-slow-sync"))
+    slow_rows += [_batch_row(scale, size, "-slow-sync") for size in scale.batches]
     wishes: list[Wish] = []
     for name in _turns(scale, scale.putters):
         wishes.append((name, Cluster(), rows))
