@@ -128,6 +128,8 @@ class Limits:
     copy_chunks_in_flight_max: int = _positive(4)
     copies_max: int = _positive(2)
     """Snapshots that a host sends at once; further ones wait."""
+    copy_bytes_per_second_max: int = _natural(64 << 20)
+    """What a host sends of all snapshots together; above it chunks wait, and nothing else does. 0: no limit."""
     copy_retry_ms: int = _positive(1_000)
     """A chunk that was not answered for this long is sent again."""
     copy_silence_ms_max: int = _positive(10_000)

@@ -77,7 +77,7 @@ class CopySender:
         self._told_number = 0
         self._going_back_to: int | None = None
         self._retry_due_us = 0
-        self._heard_us = 0
+        self._waits_since_us: int | None = None
 
     @property
     def index(self) -> Index:
@@ -85,14 +85,12 @@ class CopySender:
         assert self._copy is not None
         return self._copy.index
 
-    def begin(self, copy: CopySpooled, now_us: int) -> None:
+    def begin(self, copy: CopySpooled) -> None:
         """The snapshot is ready."""
         assert self.state is SenderState.WAITING, "a sender sends one copy"
         assert copy.chunks > 0, "a snapshot has at least one chunk"
         self._copy = copy
         self.state = SenderState.SENDING
-        self._heard_us = now_us
-        self._retry_due_us = now_us + self._retry_us
 
     def received(self, reply: CopyReply, now_us: int) -> None:
         """The receiver holds all chunks below ``reply.next_number``.
@@ -103,7 +101,6 @@ class CopySender:
         copy = self._copy
         if self.state is not SenderState.SENDING or copy is None or reply.copy_id != copy.copy_id:
             return
-        self._heard_us = now_us
         number = reply.next_number
         if reply.refused:
             self.was_refused = True
@@ -119,12 +116,13 @@ class CopySender:
                 self._retry_due_us = now_us + self._retry_us
             elif number == self._next_number and self._going_back_to != number:
                 self._go_back_to(number)
+            self._waits_since_us = now_us if self._sent_number > number else None
 
     def tick(self, now_us: int) -> None:
         """Give up a silent receiver; send again, from where it last said it is, what was not answered."""
-        if self.state is not SenderState.SENDING:
+        if self.state is not SenderState.SENDING or self._waits_since_us is None:
             return
-        if now_us - self._heard_us >= self._silence_us:
+        if now_us - self._waits_since_us >= self._silence_us:
             self._fail("the receiver is silent")
         elif now_us >= self._retry_due_us:
             # The receiver may have been restarted, so what it said last counts even if it is less than before.
@@ -134,23 +132,31 @@ class CopySender:
 
     @property
     def next_deadline_us(self) -> int | None:
-        """When ``tick`` is due; None while it waits for the snapshot or is done."""
-        if self.state is not SenderState.SENDING:
+        """When ``tick`` is due; None while no answer is awaited."""
+        if self.state is not SenderState.SENDING or self._waits_since_us is None:
             return None
-        return min(self._retry_due_us, self._heard_us + self._silence_us)
+        return min(self._retry_due_us, self._waits_since_us + self._silence_us)
 
-    def take_chunks(self, now_us: int) -> list[CopyChunk]:
-        """The chunks that may leave, once."""
+    @property
+    def has_chunk(self) -> bool:
+        """Whether a chunk may leave, as far as the receiver is concerned."""
         copy = self._copy
         if self.state is not SenderState.SENDING or copy is None:
-            return []
-        high = min(copy.chunks, self._next_number + self._window)
-        taken = [self._chunk(copy, number) for number in range(self._sent_number, high)]
-        if taken:
-            self._sent_number = high
-            self.chunks_sent += len(taken)
-            self._retry_due_us = now_us + self._retry_us
-        return taken
+            return False
+        return self._sent_number < min(copy.chunks, self._next_number + self._window)
+
+    def take_chunk(self, now_us: int) -> CopyChunk:
+        """The next chunk, once; there must be one (``has_chunk``). From now on an answer is awaited."""
+        assert self._copy is not None
+        assert self.has_chunk, "no chunk may leave"
+        chunk = self._chunk(self._copy, self._sent_number)
+        self._sent_number += 1
+        self.chunks_sent += 1
+        self._retry_due_us = now_us + self._retry_us
+        if self._waits_since_us is None:
+            # A chunk that waited for bandwidth was not sent: nobody was silent meanwhile.
+            self._waits_since_us = now_us
+        return chunk
 
     def _chunk(self, copy: CopySpooled, number: int) -> CopyChunk:
         target = self.target

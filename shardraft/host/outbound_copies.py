@@ -2,7 +2,8 @@
 
 At most ``copies_max`` are sent at once, in the order in which they were wanted. Receivers of one
 shard share one spooled snapshot as long as the log still follows it; one that nobody receives is
-kept for ``copy_keep_ms``, so that a broken link resumes, and then dropped.
+kept for ``copy_keep_ms``, so that a broken link resumes, and then dropped. All copies together keep to
+``copy_bytes_per_second_max``, and share it evenly: receivers are served chunk by chunk, in turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import attrs
 
 from shardraft.config import Limits
 from shardraft.host.copy import CopySender, CopyTarget, ReadChunk, SenderState
+from shardraft.host.copy_pace import CopyPace
 from shardraft.host.events import CopySpooled
 from shardraft.host.messages import CopyChunk, CopyReply
 from shardraft.host.turn import CopyNote, DropCopy, SpoolCopy
@@ -77,6 +79,7 @@ class OutboundCopies:
         self._read_chunk = read_chunk
         self._log_first_index = log_first_index
         self._keep_us = limits.copy_keep_ms * 1000
+        self._pace = CopyPace(limits.copy_bytes_per_second_max)
         self._waiting: dict[_Key, CopyTarget] = {}
         self._transfers: dict[_Key, _Transfer] = {}
         self._snapshots: dict[int, _Snapshot] = {}
@@ -104,7 +107,7 @@ class OutboundCopies:
         snapshot.copy = copy
         for transfer in self._transfers.values():
             if transfer.snapshot is snapshot:
-                transfer.sender.begin(copy, copy.now_us)
+                transfer.sender.begin(copy)
         self._drop_if_unused(snapshot, copy.now_us)
 
     def reply_of_follower(self, host: HostId, reply: CopyReply, now_us: int) -> None:
@@ -137,13 +140,15 @@ class OutboundCopies:
 
     @property
     def next_deadline_us(self) -> int | None:
-        """When ``tick`` is due; None when nothing is under way or kept."""
+        """When there is something to do; None when nothing is under way or kept."""
         due = [transfer.sender.next_deadline_us for transfer in self._transfers.values()]
         due += [
             snapshot.unused_since_us + self._keep_us
             for snapshot in self._snapshots.values()
             if snapshot.senders == 0 and snapshot.copy is not None
         ]
+        if any(transfer.sender.has_chunk for transfer in self._transfers.values()):
+            due.append(self._pace.free_us)
         return min((deadline_us for deadline_us in due if deadline_us is not None), default=None)
 
     def index_on_its_way(self, shard: ShardId) -> Index | None:
@@ -174,11 +179,26 @@ class OutboundCopies:
                     transfer.snapshot.is_current = False
                 self._end(key, now_us)
         self._begin_waiting(now_us)
-        chunks = [(t.sender.target, chunk) for t in self._sending() for chunk in t.sender.take_chunks(now_us)]
-        ready = CopiesReady(tuple(chunks), tuple(self._commands), tuple(finished), tuple(failed), tuple(self._notes))
+        chunks = self._take_chunks(now_us)
+        ready = CopiesReady(chunks, tuple(self._commands), tuple(finished), tuple(failed), tuple(self._notes))
         self._commands.clear()
         self._notes.clear()
         return ready
+
+    def _take_chunks(self, now_us: int) -> tuple[tuple[CopyTarget, CopyChunk], ...]:
+        """What may leave: one chunk of each in turn, while the pace allows; the next turn goes on with the next."""
+        taken: list[tuple[CopyTarget, CopyChunk]] = []
+        waiting = [key for key, transfer in self._transfers.items() if transfer.sender.has_chunk]
+        while waiting and self._pace.is_free(now_us):
+            key = waiting.pop(0)
+            transfer = self._transfers.pop(key)
+            self._transfers[key] = transfer  # Last from now on.
+            chunk = transfer.sender.take_chunk(now_us)
+            taken.append((transfer.sender.target, chunk))
+            self._pace.sent(len(chunk.data), now_us)
+            if transfer.sender.has_chunk:
+                waiting.append(key)
+        return tuple(taken)
 
     def _sending(self) -> list[_Transfer]:
         return [t for t in self._transfers.values() if t.sender.state is SenderState.SENDING]
@@ -194,7 +214,7 @@ class OutboundCopies:
             sender = CopySender(target, self._limits, self._read_chunk)
             self._transfers[key] = _Transfer(sender, snapshot)
             if snapshot.copy is not None:
-                sender.begin(snapshot.copy, now_us)
+                sender.begin(snapshot.copy)
             self._note(target, "copy begun")
 
     def _snapshot_for(self, shard: ShardId, now_us: int) -> _Snapshot:

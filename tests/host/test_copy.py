@@ -27,17 +27,25 @@ def spooled(copy_id: int = 11, index: int = 100, chunks: int = 6) -> CopySpooled
     return CopySpooled(0, SHARD, copy_id, index, 4, chunks)
 
 
-def sender_of(copy: CopySpooled, now_us: int = 0) -> CopySender:
+def sender_of(copy: CopySpooled) -> CopySender:
     sender = CopySender(TARGET, LIMITS, data_of)
-    sender.begin(copy, now_us)
+    sender.begin(copy)
     return sender
+
+
+def take_chunks(sender: CopySender, now_us: int) -> list[CopyChunk]:
+    """All that may leave at that moment."""
+    taken = []
+    while sender.has_chunk:
+        taken.append(sender.take_chunk(now_us))
+    return taken
 
 
 def chunks_of(copy: CopySpooled) -> list[CopyChunk]:
     """All chunks of a copy, in order, as a sender with a wide window sends them."""
     sender = CopySender(TARGET, Limits(copy_chunks_in_flight_max=1000), data_of)
-    sender.begin(copy, 0)
-    return sender.take_chunks(0)
+    sender.begin(copy)
+    return take_chunks(sender, 0)
 
 
 def damaged(chunk: CopyChunk) -> CopyChunk:
@@ -61,23 +69,23 @@ def next_number(received: Received) -> int | None:
 
 def test_a_sender_waits_for_its_snapshot() -> None:
     sender = CopySender(TARGET, LIMITS, data_of)
-    assert sender.take_chunks(0) == []
+    assert take_chunks(sender, 0) == []
     assert sender.next_deadline_us is None
-    sender.begin(spooled(), 0)
-    assert numbers(sender.take_chunks(0)) == [0, 1, 2, 3]
+    sender.begin(spooled())
+    assert numbers(take_chunks(sender, 0)) == [0, 1, 2, 3]
 
 
 def test_a_chunk_says_what_it_is_part_of() -> None:
-    (chunk, *_) = sender_of(spooled()).take_chunks(0)
+    (chunk, *_) = take_chunks(sender_of(spooled()), 0)
     assert chunk == CopyChunk(SHARD, 5, 1, 3, 11, 100, 4, 0, 6, chunk.checksum, b"chunk 0 of copy 11")
 
 
 def test_a_bounded_number_of_chunks_is_on_its_way() -> None:
     sender = sender_of(spooled())
-    sender.take_chunks(0)
-    assert sender.take_chunks(1) == []
+    take_chunks(sender, 0)
+    assert take_chunks(sender, 1) == []
     sender.received(reply_to(spooled(), 2), 2)
-    assert numbers(sender.take_chunks(2)) == [4, 5]
+    assert numbers(take_chunks(sender, 2)) == [4, 5]
     assert sender.chunks_sent == 6
 
 
@@ -87,57 +95,57 @@ def test_the_copy_is_finished_when_the_receiver_needs_no_further_chunk() -> None
     assert sender.state is SenderState.SENDING
     sender.received(reply_to(spooled(), 6), 2)
     assert (sender.state, sender.index) == (SenderState.FINISHED, 100)
-    assert sender.take_chunks(2) == []
+    assert take_chunks(sender, 2) == []
 
 
 def test_a_sender_resumes_where_the_receiver_says_it_is() -> None:
     sender = sender_of(spooled(chunks=20))
-    sender.take_chunks(0)
+    take_chunks(sender, 0)
     sender.received(reply_to(spooled(), 9), 1)
-    assert numbers(sender.take_chunks(1)) == [9, 10, 11, 12]
+    assert numbers(take_chunks(sender, 1)) == [9, 10, 11, 12]
 
 
 def test_what_is_not_answered_for_a_second_is_sent_again() -> None:
     sender = sender_of(spooled())
-    sender.take_chunks(0)
+    take_chunks(sender, 0)
     sender.received(reply_to(spooled(), 1), 300_000)
-    assert numbers(sender.take_chunks(300_000)) == [4]
+    assert numbers(take_chunks(sender, 300_000)) == [4]
     sender.tick(1_299_999)
-    assert sender.take_chunks(1_299_999) == []
+    assert take_chunks(sender, 1_299_999) == []
     assert sender.next_deadline_us == 1_300_000
     sender.tick(1_300_000)
-    assert numbers(sender.take_chunks(1_300_000)) == [1, 2, 3, 4]
+    assert numbers(take_chunks(sender, 1_300_000)) == [1, 2, 3, 4]
 
 
 def test_a_repeated_reply_makes_it_go_back_once() -> None:
     sender = sender_of(spooled())
-    sender.take_chunks(0)
+    take_chunks(sender, 0)
     sender.received(reply_to(spooled(), 1), 1)
-    sender.take_chunks(1)
+    take_chunks(sender, 1)
     for _ in range(3):
         sender.received(reply_to(spooled(), 1), 2)
-    assert numbers(sender.take_chunks(2)) == [1, 2, 3, 4]
+    assert numbers(take_chunks(sender, 2)) == [1, 2, 3, 4]
     sender.received(reply_to(spooled(), 1), 3)
-    assert sender.take_chunks(3) == []
+    assert take_chunks(sender, 3) == []
 
 
 def test_a_receiver_that_was_restarted_is_sent_everything_again() -> None:
     sender = sender_of(spooled())
-    sender.take_chunks(0)
+    take_chunks(sender, 0)
     sender.received(reply_to(spooled(), 4), 1)
-    sender.take_chunks(1)
+    take_chunks(sender, 1)
     sender.received(reply_to(spooled(), 0), 2)
     sender.tick(SECOND_US + 2)
-    assert numbers(sender.take_chunks(SECOND_US + 2)) == [0, 1, 2, 3]
+    assert numbers(take_chunks(sender, SECOND_US + 2)) == [0, 1, 2, 3]
 
 
 def test_replies_to_another_copy_and_replies_that_make_no_sense_change_nothing() -> None:
     sender = sender_of(spooled())
-    sender.take_chunks(0)
+    take_chunks(sender, 0)
     sender.received(reply_to(spooled(copy_id=10), 6), 1)
     sender.received(reply_to(spooled(), 7), 1)
     assert sender.state is SenderState.SENDING
-    assert sender.take_chunks(1) == []
+    assert take_chunks(sender, 1) == []
 
 
 def test_a_refused_copy_failed() -> None:
@@ -150,7 +158,7 @@ def test_a_silent_receiver_is_given_up() -> None:
     sender = sender_of(spooled())
     for second in range(10):
         sender.tick(second * SECOND_US)
-        sender.take_chunks(second * SECOND_US)
+        take_chunks(sender, second * SECOND_US)
         assert sender.state is SenderState.SENDING
     sender.tick(10 * SECOND_US)
     assert (sender.state, sender.was_refused) == (SenderState.FAILED, False)
@@ -300,7 +308,7 @@ class Transfer:
 
     def restart_sender(self) -> None:
         self.copy_id += 1
-        self.sender = sender_of(spooled(self.copy_id, 100 + self.copy_id % 2, chunks=9), self.now_us)
+        self.sender = sender_of(spooled(self.copy_id, 100 + self.copy_id % 2, chunks=9))
 
     def restart_receiver(self) -> None:
         if self.installing is None:
@@ -324,7 +332,7 @@ class Transfer:
             self.restart_sender()
         if self.wild and self.random.random() < 0.01:
             self.restart_receiver()
-        for chunk in self.sender.take_chunks(self.now_us):
+        for chunk in take_chunks(self.sender, self.now_us):
             self.send(chunk)
         for _ in range(self.random.randint(0, 4)):
             if self.network:

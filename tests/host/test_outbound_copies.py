@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shardraft.config import Limits
 from shardraft.host.copy import CopyTarget
 from shardraft.host.events import CopySpooled
@@ -203,3 +205,89 @@ def test_a_snapshot_spooled_for_nobody_is_dropped_too() -> None:
     assert source.later(10).commands == (DropCopy(FIRST_ID),)
     source.spooled(SpoolCopy(7, FIRST_ID))
     assert source.turn().commands == ()
+
+
+# How fast they leave.
+
+
+class Receivers:
+    """Learners that take every chunk at once, on a host that may send ``bytes_per_second_max``."""
+
+    def __init__(self, count: int, *, chunks: int, chunk_bytes: int, limits: Limits) -> None:
+        self.now_us = 0
+        self.left: list[tuple[int, int, int]] = []
+        """When, to which connection, and how many bytes."""
+        self.finished_us: dict[int, int] = {}
+        self.chunks = chunks
+        data = b"." * chunk_bytes
+        self.copies = OutboundCopies(limits, FIRST_ID, lambda copy_id, number: data, lambda shard: 1)
+        for connection in range(1, count + 1):
+            self.copies.want(learner(connection), 0)
+
+    def run_until(self, end_us: int) -> None:
+        """Take a turn whenever one is due."""
+        while self.now_us <= end_us:
+            self.copies.tick(self.now_us)
+            ready = self.copies.take_ready(self.now_us)
+            for command in ready.commands:
+                if isinstance(command, SpoolCopy):
+                    self.copies.spooled(CopySpooled(self.now_us, 7, command.copy_id, 100, 4, self.chunks))
+            assert not ready.failed
+            for target, _ in ready.finished:
+                self.finished_us[target.connection] = self.now_us
+            for target, chunk in ready.chunks:
+                self.left.append((self.now_us, target.connection, len(chunk.data)))
+                reply = CopyReply(7, 0, 0, 0, chunk.copy_id, chunk.number + 1)
+                self.copies.reply_of_child(target.connection, reply, self.now_us)
+            if not (ready.commands or ready.chunks):
+                due_us = self.copies.next_deadline_us
+                if due_us is None:
+                    return
+                self.now_us = max(due_us, self.now_us + 1)
+
+
+def test_all_copies_together_keep_to_the_bandwidth_and_use_it() -> None:
+    limits = Limits(copy_bytes_per_second_max=1_000_000, copies_max=2)
+    receivers = Receivers(2, chunks=500, chunk_bytes=3_000, limits=limits)
+    receivers.run_until(60 * SECOND_US)
+    first_us, last_us = receivers.left[0][0], receivers.left[-1][0]
+    assert len(receivers.left) == 1000
+    assert last_us - first_us == pytest.approx(3 * SECOND_US, rel=0.03)
+    for position, (begin_us, _, _) in enumerate(receivers.left):
+        within = [size for at_us, _, size in receivers.left[position : position + 200] if at_us <= begin_us + 100_000]
+        assert sum(within) <= 100_000 + 50_000 + 3_000
+
+
+def test_receivers_share_the_bandwidth_evenly() -> None:
+    limits = Limits(copy_bytes_per_second_max=100_000, copies_max=3)
+    receivers = Receivers(3, chunks=1000, chunk_bytes=5_000, limits=limits)
+    receivers.run_until(10 * SECOND_US)
+    counts = [sum(1 for _, to, _ in receivers.left if to == connection) for connection in (1, 2, 3)]
+    assert max(counts) - min(counts) <= 1
+    assert sum(counts) == pytest.approx(200, rel=0.05)
+
+
+def test_a_receiver_whose_chunks_wait_for_bandwidth_is_not_silent() -> None:
+    """One chunk in twenty seconds: longer than a receiver may be silent."""
+    limits = Limits(copy_bytes_per_second_max=50, copy_silence_ms_max=10_000)
+    receivers = Receivers(1, chunks=4, chunk_bytes=1_000, limits=limits)
+    receivers.run_until(100 * SECOND_US)
+    assert [at_us // SECOND_US for at_us, _, _ in receivers.left] == [0, 19, 39, 59]
+    assert receivers.finished_us.keys() == {1}
+
+
+def test_a_receiver_is_silent_from_its_first_unanswered_chunk_on() -> None:
+    source = Source(Limits(copy_bytes_per_second_max=2, copies_max=1))
+    source.want(learner(1))
+    waited = [source.later(1) for _ in range(12)]
+    assert [bool(ready.chunks) for ready in waited[:2]] == [True, False]
+    assert [bool(ready.failed) for ready in waited] == [False] * 10 + [True, False]
+
+
+def test_without_a_limit_chunks_leave_at_once() -> None:
+    receivers = Receivers(1, chunks=1000, chunk_bytes=100_000, limits=Limits(copy_bytes_per_second_max=0))
+    receivers.run_until(SECOND_US)
+    assert receivers.finished_us == {1: 0}
+    receivers = Receivers(1, chunks=1000, chunk_bytes=100_000, limits=Limits(copy_bytes_per_second_max=1 << 20))
+    receivers.run_until(SECOND_US)
+    assert receivers.finished_us == {}
