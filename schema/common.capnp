@@ -152,6 +152,8 @@ struct Membership {
   # The voters of the configuration being left, ascending.
   staging @3 :List(UInt32);
   # Voters-to-be that are still catching up, ascending.
+  leaving @4 :List(UInt32);
+  # The voters that go when those in `staging` become voters, ascending.
 }
 
 struct Shard {

@@ -66,4 +66,9 @@ struct MachineState {
   # One u64 per operation whose condition did not hold: the revision that its key had.
   revisions @14 :Data;
   # One u64 per operation of a result whose revisions do not follow one another (a regrouped retry).
+  membership @15 :Data;
+  # The configuration in effect at `lastApplied`, as a membership entry holds it (shardraft/raft/membership.py).
+  # Empty: the one that the shard began with, which the shard map says.
+  lastReplica @16 :UInt32;
+  # The highest replica number in any configuration that was applied, 0 before the first: none is given twice.
 }

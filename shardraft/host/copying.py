@@ -20,7 +20,10 @@ from shardraft.host.replica import Replica
 from shardraft.host.tree import Tree
 from shardraft.host.turn import CopyNote, InstallCopy
 from shardraft.host.voter import Voter
-from shardraft.types import HostId, Index, ReplicaId, ShardId
+from shardraft.kv.machine import MachineState
+from shardraft.raft.core import Raft
+from shardraft.raft.membership import decode_membership
+from shardraft.types import HostId, Index, Membership, ReplicaId, ShardId
 
 
 class Copying:
@@ -190,7 +193,7 @@ class Copying:
         if isinstance(replica, Voter):
             raft = replica.raft
             replica.machine.restore(state)
-            raft.restore(state.last_applied, state.last_applied_term, raft.membership, state.time_us)
+            raft.restore(state.last_applied, state.last_applied_term, _membership_of(state, raft), state.time_us)
         else:
             assert isinstance(replica, LearnerReplica)
             replica.restore(state)
@@ -225,3 +228,8 @@ class Copying:
 
     def _note(self, shard: ShardId, what: str) -> None:
         self._outbox.notes.append(CopyNote(shard, self._tree.feed.host, what))
+
+
+def _membership_of(state: MachineState, raft: Raft) -> Membership:
+    """The configuration as of a copy. One of an earlier program does not say; then nothing ever changed it."""
+    return decode_membership(state.membership) if state.membership else raft.configurations.at(state.last_applied)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-import attrs
-
 from shardraft.config import HostConfig
 from shardraft.host import events
 from shardraft.host.clients import Clients
@@ -15,7 +13,7 @@ from shardraft.host.copying import Copying
 from shardraft.host.deadlines import Deadlines
 from shardraft.host.departure import Departure
 from shardraft.host.flushing import Flushing
-from shardraft.host.learning import LearnerReplica
+from shardraft.host.making import ReplicaMaker, first_state
 from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, Round, RoundReply, ShardMessage
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
@@ -27,11 +25,7 @@ from shardraft.host.rounds import Rounds
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
-from shardraft.kv.machine import Machine, MachineState
-from shardraft.raft.core import Raft
-from shardraft.raft.log import RaftLog
 from shardraft.raft.ready import HardState, LogSummary, Refused, Role
-from shardraft.shards.shard_map import Shard
 from shardraft.types import NO_REPLICA, HostId, Index, ShardId
 
 _FAR_FUTURE_US = 2**62
@@ -65,13 +59,11 @@ class Host:
         self.commits = Commits(config.limits.turns_in_flight_max)
         self.voters: dict[ShardId, Voter] = {}
         self._deadlines = Deadlines(self.voters)
-        self._store = store
-        self._codec = codec
-        self._random = random
         self._turn = 0
         self._touched: dict[ShardId, Voter] = {}
         first_number = recovered.identity.incarnation << 32
         self.rounds = Rounds(config.raft, first_number, self.voters, self.outbox, self.touch)
+        self._maker = ReplicaMaker(self.host, config, store, codec, random, self.rounds, self.pending, self.outbox)
         if not is_learner:
             self._make_voters(recovered, now_us)
         self.tree = Tree(
@@ -107,34 +99,11 @@ class Host:
         for shard in recovered.shard_map.shards:
             if shard.membership.replica_on(self.host) != NO_REPLICA:
                 slot_bytes = recovered.shard_map.partitioning.slot_bytes
-                self.voters[shard.shard] = self._make_voter(shard, stored[shard.shard], now_us, slot_bytes)
-
-    def _make_voter(self, shard: Shard, stored: RecoveredShard, now_us: int, slot_bytes: int) -> Voter:
-        config = self.config
-        log = RaftLog(shard.shard, self._store, stored.log, cache_bytes_max=config.raft.log_cache_bytes_max)
-        raft = Raft(
-            shard=shard.shard,
-            replica=shard.membership.replica_on(self.host),
-            membership=shard.membership,
-            log=log,
-            hard_state=_hard_state_of(stored),
-            config=config.raft,
-            random=Random(self._random.getrandbits(64)),
-            now_us=now_us,
-            time_us=stored.state.time_us,
-            preferred=shard.membership.voters[0],  # The map's first voters take turns, so leaders spread evenly.
-            contact_of=self.rounds.contact_of,
-        )
-        machine = Machine(stored.state, self._store, config.limits)
-        voter = Voter(raft, machine, self._codec, config, self.pending, self.outbox, now_us, slot_bytes)
-        self._touched[shard.shard] = voter
-        return voter
+                voter = self._maker.voter(shard, stored[shard.shard], now_us, slot_bytes)
+                self.voters[shard.shard] = self._touched[shard.shard] = voter
 
     def _add_followed(self, stored: RecoveredShard) -> None:
-        limits = self.config.limits
-        log = RaftLog(stored.shard, self._store, stored.log, cache_bytes_max=self.config.raft.log_cache_bytes_max)
-        machine = Machine(stored.state, self._store, limits)
-        replica = LearnerReplica(stored.shard, log, machine, self._codec, limits, self.pending)
+        replica = self._maker.learner(stored)
         self.replicas[stored.shard] = replica
         self.tree.add_followed(replica)
 
@@ -181,7 +150,7 @@ class Host:
 
     def _peer_message(self, host: HostId, message: ShardMessage, now_us: int) -> None:
         voter = self.voters.get(message.shard)
-        if voter is None or message.to_replica != voter.raft.replica or voter.host_of(message.from_replica) != host:
+        if voter is None or message.to_replica != voter.raft.replica or not voter.is_at(message.from_replica, host):
             self.outbox.notes.append(Refused(message.shard, f"a message of host {host} for another replica"))
             return
         if voter.stopped:
@@ -219,7 +188,7 @@ class Host:
         self.clients.shard_map = event.shard_map
         for shard in event.shard_map.shards:
             if shard.shard not in self.replicas:
-                state = MachineState(shard.shard, shard.key_range, event.shard_map.epoch)
+                state = first_state(shard, event.shard_map.epoch)
                 self._add_followed(RecoveredShard(shard.shard, HardState(), LogSummary(), state))
 
     def _link_frame(self, event: events.LinkFrameReceived) -> None:
@@ -360,9 +329,3 @@ class Host:
     def leads(self) -> tuple[ShardId, ...]:
         """The shards that this host leads."""
         return tuple(shard for shard, voter in self.voters.items() if voter.raft.role is Role.LEADER)
-
-
-def _hard_state_of(stored: RecoveredShard) -> HardState:
-    """The recovered hard state; what was flushed was committed, even where the commit index was not yet written."""
-    commit_index = max(stored.hard_state.commit_index, stored.state.last_applied)
-    return attrs.evolve(stored.hard_state, commit_index=commit_index)

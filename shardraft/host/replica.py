@@ -16,6 +16,7 @@ from shardraft.kv.machine import Machine
 from shardraft.kv.requests import ReadReply, ReadRequest, ScanReply, ScanRequest
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.log import RaftLog
+from shardraft.raft.membership import decode_membership
 from shardraft.types import Index, ShardId
 
 _APPLY_BYTES_MAX = 4 << 20
@@ -85,9 +86,10 @@ class Replica:
             batch = self.batch_of(entry)
             result = machine.apply_batch(entry.index, entry.term, entry.time_us, entry.checksum, batch)
             self.applied_batch(entry, result)
-        elif entry.kind in (EntryKind.NOOP, EntryKind.MEMBERSHIP):
-            # A configuration took effect when it was appended; the machine only counts the entry.
+        elif entry.kind == EntryKind.NOOP:
             machine.apply_noop(entry.index, entry.term, entry.time_us, entry.checksum)
+        elif entry.kind == EntryKind.MEMBERSHIP:
+            self._apply_membership(entry)
         elif entry.kind == EntryKind.EXPIRY:
             before_us = int.from_bytes(entry.payload, "little")
             machine.apply_expiry(entry.index, entry.term, entry.time_us, entry.checksum, before_us)
@@ -96,6 +98,12 @@ class Replica:
                 f"shard {self.shard}: entry {entry.index} is of kind {entry.kind}, which a newer program wrote; "
                 "upgrade this host and start it again"
             )
+
+    def _apply_membership(self, entry: Entry) -> None:
+        last_replica = decode_membership(entry.payload).members[-1].replica
+        self.machine.apply_membership(
+            entry.index, entry.term, entry.time_us, entry.checksum, entry.payload, last_replica
+        )
 
     def batch_of(self, entry: Entry) -> Batch:
         """The batch in an entry; the leader, who decoded it at the door, overrides this."""

@@ -12,6 +12,7 @@ from shardraft.host.outbox import Outbox
 from shardraft.host.pending import Pending, PendingRequests
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
+from shardraft.host.roster import Roster
 from shardraft.host.turn import ReplicaStopped
 from shardraft.kv.commands import ApplyResult, Batch, BatchCodec, Refusal
 from shardraft.kv.machine import Machine
@@ -19,7 +20,7 @@ from shardraft.kv.requests import WriteReply, WriteRequest
 from shardraft.raft.core import Raft
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.messages import RaftMessage
-from shardraft.raft.ready import LogWrite, Ready, Role
+from shardraft.raft.ready import LogWrite, RaftNote, Ready, Reconfigured, Role
 from shardraft.types import INTEGER_MAX, TERM_MAX, HostId, Index, ReplicaId, ShardId
 
 _EXPIRY_CHECKS = 16
@@ -47,7 +48,7 @@ class Voter(Replica):
         self._copies_wanted: list[ReplicaId] = []
         self._outbox = outbox
         self._slot_bytes = slot_bytes
-        self._host_of: dict[ReplicaId, HostId] = {m.replica: m.host for m in raft.membership.members}
+        self._roster = Roster(raft)
         self._appended: dict[Index, Pending] = {}
         self._reads_arrived: list[Pending] = []
         self._reads_asked: dict[int, list[Pending]] = {}
@@ -71,7 +72,12 @@ class Voter(Replica):
         return min(self.raft.deadline_us, self._expiry_check_us)
 
     def host_of(self, replica: ReplicaId) -> HostId:
-        return self._host_of.get(replica, 0)
+        """The host of ``replica``, ``NO_HOST`` when nobody knows."""
+        return self._roster[replica]
+
+    def is_at(self, replica: ReplicaId, host: HostId) -> bool:
+        """Whether ``host`` may speak for ``replica``, which may be one of a configuration not known here yet."""
+        return self._roster[replica] == host or self._roster.meet(replica, host)
 
     # What clients ask.
 
@@ -141,7 +147,8 @@ class Voter(Replica):
     def take_held_messages(self) -> list[tuple[HostId, RaftMessage]]:
         """Messages that may leave once those writes are durable."""
         taken, self._held_messages = self._held_messages, []
-        return [(self._host_of[message.to_replica], message) for message in taken]
+        roster = self._roster
+        return [(host, message) for message in taken if (host := roster[message.to_replica])]
 
     def take_copies_wanted(self) -> list[ReplicaId]:
         """Followers whose next entry is compacted."""
@@ -170,8 +177,13 @@ class Voter(Replica):
         self._reads_asked[self._read_context] = waiting
 
     def _take(self, ready: Ready) -> None:
+        if ready.notes:
+            self._heed(ready.notes)
+        roster = self._roster
         for message in ready.messages:
-            self._outbox.to_host(self._host_of[message.to_replica], message)
+            host = roster[message.to_replica]
+            if host:
+                self._outbox.to_host(host, message)
         if ready.messages_after_persist:
             self._held_messages.extend(ready.messages_after_persist)
         if ready.write is not None:
@@ -183,8 +195,11 @@ class Voter(Replica):
                 self._pending.fail(pending, self._not_leader())
         if ready.copies_wanted:
             self._copies_wanted.extend(ready.copies_wanted)
-        if ready.notes:
-            self._outbox.notes.extend(ready.notes)
+
+    def _heed(self, notes: tuple[RaftNote, ...]) -> None:
+        self._outbox.notes.extend(notes)
+        if any(type(note) is Reconfigured for note in notes):
+            self._roster.reconfigured()
 
     def _fail_waiting(self) -> None:
         """What was appended may still commit under the next leader: its outcome is unknown (PROTOCOL)."""

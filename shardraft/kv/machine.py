@@ -20,7 +20,7 @@ from shardraft.kv.records import Record, stored_in
 from shardraft.kv.scan import merge_scan
 from shardraft.kv.sessions import OperationResult, Session, SessionRecord, SessionTable, join_results, split_result
 from shardraft.shards.keyspace import KeyRange
-from shardraft.types import Index, Revision, ShardId, Term
+from shardraft.types import NO_REPLICA, Index, ReplicaId, Revision, ShardId, Term
 
 __all__ = ["Machine", "MachineImage", "MachineState", "SessionRecord", "StateReader"]
 
@@ -45,6 +45,9 @@ class MachineState:
 
     ``applied_hash`` is the rolling hash of all applied entries (64 bits); replicas at equal
     ``last_applied`` must agree on it. ``time_us`` is the leader's time of the last applied entry.
+    ``membership`` is the configuration in effect at ``last_applied`` in the encoding of ``raft.membership``;
+    empty means that none was ever applied, so it is the one that the shard began with. ``last_replica`` is the
+    highest replica number in any configuration that was applied: no new replica gets it again.
     """
 
     shard: ShardId
@@ -56,6 +59,8 @@ class MachineState:
     revision: Revision = 0
     time_us: int = 0
     sessions: tuple[SessionRecord, ...] = ()
+    membership: bytes = b""
+    last_replica: ReplicaId = NO_REPLICA
 
 
 @attrs.frozen(slots=True)
@@ -95,6 +100,8 @@ class Machine:
         self.applied_hash = state.applied_hash
         self.revision = state.revision
         self.time_us = state.time_us
+        self.membership = state.membership
+        self.last_replica = state.last_replica
         self.flushed_index = state.last_applied
         self.hash_checks.clear()
         self._buffer = WriteBuffer()
@@ -125,6 +132,8 @@ class Machine:
             revision=self.revision,
             time_us=self.time_us,
             sessions=self._sessions.export(),
+            membership=self.membership,
+            last_replica=self.last_replica,
         )
 
     # Before an entry is proposed.
@@ -158,6 +167,17 @@ class Machine:
     def apply_noop(self, index: Index, term: Term, time_us: int, checksum: int) -> None:
         """Pass over a committed entry that changes nothing here."""
         self._advance(index, term, time_us, checksum)
+
+    def apply_membership(
+        self, index: Index, term: Term, time_us: int, checksum: int, membership: bytes, last_replica: ReplicaId
+    ) -> None:
+        """Keep a committed configuration, whose highest replica number is ``last_replica``.
+
+        It took effect when it was appended; from here copies of the state hold it.
+        """
+        self._advance(index, term, time_us, checksum)
+        self.membership = membership
+        self.last_replica = max(self.last_replica, last_replica)
 
     def apply_expiry(self, index: Index, term: Term, time_us: int, checksum: int, before_us: int) -> int:
         """End the sessions last used before ``before_us``, leader's time; how many that were."""

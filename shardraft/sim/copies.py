@@ -36,6 +36,8 @@ def encode_copy(state: MachineState, items: dict[bytes, Stored], chunk_bytes: in
         state.applied_hash,
         state.revision,
         state.time_us,
+        state.membership,
+        state.last_replica,
     )
     ordered = tuple((key, items[key].revision, items[key].value) for key in sorted(items))
     whole = marshal.dumps((fields, sessions, ordered), _MARSHAL_VERSION)
@@ -97,7 +99,8 @@ class StagedCopy:
 
 
 def _state(fields: tuple[Any, ...], sessions: tuple[Any, ...]) -> MachineState:
-    shard, start, end, epoch, last_applied, last_applied_term, applied_hash, revision, time_us = fields
+    shard, start, end, epoch, last_applied, last_applied_term, applied_hash, revision, time_us, *members = fields
+    membership, last_replica = members
     return MachineState(
         shard=shard,
         key_range=KeyRange(start, end),
@@ -111,4 +114,6 @@ def _state(fields: tuple[Any, ...], sessions: tuple[Any, ...]) -> MachineState:
             SessionRecord(session, used_us, below, tuple((seq, at, BatchResult(*result)) for seq, at, *result in kept))
             for session, used_us, below, kept in sessions
         ),
+        membership=membership,
+        last_replica=last_replica,
     )

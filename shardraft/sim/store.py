@@ -11,6 +11,7 @@ from collections.abc import Callable
 import attrs
 
 from shardraft.errors import StorageError
+from shardraft.host.making import first_state
 from shardraft.host.ports import Recovered, RecoveredShard
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import Stored
@@ -138,7 +139,7 @@ class SimStore:
         for shard in shard_map.shards:
             if shard.shard not in self.states:
                 self.logs[shard.shard] = KeptLog()
-                self.states[shard.shard] = KeptState(MachineState(shard.shard, shard.key_range, shard_map.epoch))
+                self.states[shard.shard] = KeptState(first_state(shard, shard_map.epoch))
 
     # The log environment.
 

@@ -18,6 +18,7 @@ from typing import Final
 import lmdb
 
 from shardraft.errors import StorageError
+from shardraft.host.making import first_state
 from shardraft.host.turn import StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineImage, MachineState
@@ -157,7 +158,7 @@ class StateEnvironment(Environment):
             transaction.put(SHARD_MAP_KEY, encode_shard_map(shard_map), db=self.database(META))
             for shard in shards_on(shard_map, host):
                 if transaction.get(shard_key(shard.shard), db=self._machines) is None:
-                    self._put_machine(transaction, MachineState(shard.shard, shard.key_range, shard_map.epoch))
+                    self._put_machine(transaction, first_state(shard, shard_map.epoch))
 
     def replace_shard(self, state: MachineState, records: Iterable[list[tuple[bytes, bytes]]]) -> None:
         """Put a shard's whole state in place of the one before, in one transaction.

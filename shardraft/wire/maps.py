@@ -13,7 +13,7 @@ def shard_map_bytes(shard_map: ShardMap) -> int:
     """An upper bound of what the map takes in a message."""
     hosts = sum(40 + 4 * len(host.endpoint) for host in shard_map.hosts)
     shards = sum(
-        160 + len(shard.key_range.start) + len(shard.key_range.end) + 32 * len(shard.membership.members)
+        168 + len(shard.key_range.start) + len(shard.key_range.end) + 32 * len(shard.membership.members)
         for shard in shard_map.shards
     )
     return 128 + hosts + shards
@@ -57,6 +57,7 @@ def _write_membership(builder: Any, membership: Membership) -> None:
     builder.voters = membership.voters
     builder.votersOutgoing = membership.voters_outgoing
     builder.staging = membership.staging
+    builder.leaving = membership.leaving
 
 
 def _read_membership(reader: Any) -> Membership:
@@ -65,4 +66,5 @@ def _read_membership(reader: Any) -> Membership:
         tuple(reader.voters),
         tuple(reader.votersOutgoing),
         tuple(reader.staging),
+        tuple(reader.leaving),
     )

@@ -18,6 +18,7 @@ import attrs
 from shardraft.errors import StorageError
 from shardraft.kv.commands import BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
+from shardraft.raft.membership import decode_membership
 from shardraft.raft.ready import HardState
 from shardraft.shards.keyspace import KeyRange
 from shardraft.shards.shard_map import ShardMap
@@ -113,7 +114,9 @@ def decode_shard_map(stored: bytes) -> ShardMap:
 def encode_machine_state(state: MachineState) -> bytes:
     """The state with its sessions as columns: 36 bytes a session, 24 and one per operation a remembered result."""
     columns = _session_columns(state.sessions)
-    message = load("stored").MachineState.new_message(256 + sum(map(len, attrs.astuple(columns))) // 8)
+    message = load("stored").MachineState.new_message(
+        256 + (len(state.membership) + sum(map(len, attrs.astuple(columns)))) // 8
+    )
     message.shard = state.shard
     message.start = state.key_range.start
     message.end = state.key_range.end
@@ -129,6 +132,8 @@ def encode_machine_state(state: MachineState) -> bytes:
     message.positions = columns.positions
     message.foundRevisions = columns.found
     message.revisions = columns.revisions
+    message.membership = state.membership
+    message.lastReplica = state.last_replica
     return _enclose(_MACHINE_STATE, message.to_bytes())
 
 
@@ -151,7 +156,16 @@ def _read_machine_state(message: Any) -> MachineState:
         revision=message.revision,
         time_us=message.timeUs,
         sessions=_read_sessions(message),
+        membership=_read_membership(message.membership),
+        last_replica=message.lastReplica,
     )
+
+
+def _read_membership(encoded: bytes) -> bytes:
+    """A configuration stays encoded in the state; one that cannot be read is refused here, not when it is needed."""
+    if encoded:
+        decode_membership(encoded)
+    return encoded
 
 
 def _session_columns(sessions: tuple[SessionRecord, ...]) -> _Columns:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from shardraft.errors import CopyRefused
+from shardraft.host.making import first_state
 from shardraft.host.ports import RecoveredShard, Store
 from shardraft.kv.commands import Stored
-from shardraft.kv.machine import MachineState
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.types import Index, Term
 from tests.contracts.store_world import (
     CHUNK_BYTES,
-    LOWER,
     SESSIONS,
     SHARD_MAP,
     StoreStories,
@@ -107,7 +106,7 @@ class StoreCopiesContract(StoreStories):
 
     def test_an_empty_shard_can_be_copied(self, world: StoreWorld, store: Store, target: Store) -> None:
         assert send_copy(store, 1, target) == (0, 0)
-        assert target.install_copy(1, 0, 0) == MachineState(1, LOWER, 1)
+        assert target.install_copy(1, 0, 0) == first_state(SHARD_MAP.shards[0], 1)
         assert target.scan(1, b"", b"", 10) == []
 
     def test_a_copy_that_was_installed_can_be_copied_on(self, world: StoreWorld, filled: Store, target: Store) -> None:

@@ -13,10 +13,10 @@ returns is as it is before ``recover``.
 
 from __future__ import annotations
 
+from shardraft.host.making import first_state
 from shardraft.host.ports import RecoveredShard, Store
 from shardraft.host.turn import StateBatch
 from shardraft.kv.commands import Stored
-from shardraft.kv.machine import MachineState
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.shards.shard_map import Partitioning, ShardMap
 from tests.contracts.store_copies import StoreCopiesContract
@@ -25,10 +25,8 @@ from tests.contracts.store_world import (
     CHUNK_BYTES,
     CLUSTER,
     HOST,
-    LOWER,
     SESSIONS,
     SHARD_MAP,
-    UPPER,
     StoreWorld,
     append,
     entries,
@@ -57,8 +55,8 @@ class StoreContract(StoreLogContract, StoreCopiesContract):
         found = world.crash(store).recover()
         assert found.shard_map == SHARD_MAP
         assert found.shards == (
-            RecoveredShard(1, HardState(), LogSummary(), MachineState(1, LOWER, 1)),
-            RecoveredShard(2, HardState(), LogSummary(), MachineState(2, UPPER, 1)),
+            RecoveredShard(1, HardState(), LogSummary(), first_state(SHARD_MAP.shards[0], 1)),
+            RecoveredShard(2, HardState(), LogSummary(), first_state(SHARD_MAP.shards[1], 1)),
         )
 
     def test_a_later_map_leaves_the_shards_that_exist_as_they_are(self, world: StoreWorld, store: Store) -> None:

@@ -13,6 +13,7 @@ from shardraft.kv.commands import BatchResult, Stored
 from shardraft.kv.machine import MachineImage, MachineState, SessionRecord
 from shardraft.kv.records import encode_record
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
+from shardraft.raft.membership import encode_membership
 from shardraft.raft.ready import LogWrite
 from shardraft.shards.keyspace import KeyRange
 from shardraft.shards.shard_map import HostPlace, Partitioning, Shard, ShardMap
@@ -33,6 +34,7 @@ SHARD_MAP = ShardMap(
     hosts=(HostPlace(1, "h1:1"), HostPlace(2, "h2:1"), HostPlace(3, "h3:1")),
     shards=(Shard(1, LOWER, MEMBERSHIP), Shard(2, UPPER, MEMBERSHIP)),
 )
+CHANGED_MEMBERSHIP = encode_membership(Membership.of({1: 1, 2: 2, 8: 3}))
 SESSIONS = (
     SessionRecord(b"s" * 16, 77, 3, ((3, (), BatchResult(9, b"\x01\x04", (5,))), (5, (2,), BatchResult(11, b"\x02")))),
     SessionRecord(b"t" * 16, 78, 1, ()),
@@ -73,7 +75,9 @@ def compact(store: Store, shard: ShardId, index: Index, term: Term = 1) -> None:
 
 def state_at(shard: ShardId, index: Index, term: Term = 1, sessions: tuple[SessionRecord, ...] = ()) -> MachineState:
     key_range = LOWER if shard == 1 else UPPER
-    return MachineState(shard, key_range, 1, index, term, 1000 + index, 10 * index, 500 + index, sessions)
+    return MachineState(
+        shard, key_range, 1, index, term, 1000 + index, 10 * index, 500 + index, sessions, CHANGED_MEMBERSHIP, 9
+    )
 
 
 def flush(store: Store, state: MachineState, changes: dict[bytes, Stored | None], number: int = 1) -> None:

@@ -214,6 +214,16 @@ def test_the_rolling_hash_names_every_entry_and_their_order() -> None:
     assert hash_of(*[2**32 - 1] * 50) < 2**64
 
 
+def test_a_configuration_that_was_applied_is_part_of_the_state(replica: Replica) -> None:
+    machine = replica.machine
+    assert (machine.membership, machine.last_replica) == (b"", 0)
+    machine.apply_membership(1, 1, 0, 5, b"first", 7)
+    machine.apply_membership(2, 1, 0, 5, b"second, without 7", 4)
+    assert (machine.state().membership, machine.state().last_replica) == (b"second, without 7", 7)
+    assert (machine.last_applied, machine.revision) == (2, 0)
+    assert Machine(machine.state(), replica.store, LIMITS).state() == machine.state()
+
+
 def test_a_restarted_machine_goes_on_exactly_where_the_state_was(replica: Replica) -> None:
     replica.time_us = 50
     replica.write(put(b"a"), put(b"b"))

@@ -61,6 +61,7 @@ from shardraft.learner.messages import (
 )
 from shardraft.raft.contact import Place
 from shardraft.raft.entry import EntryKind, encode_entry
+from shardraft.raft.membership import encode_membership
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -134,7 +135,7 @@ SHARD_MAP: Final = ShardMap(
         Shard(
             2,
             KeyRange(b"\x02\x00", b""),
-            Membership((Member(1, 1), Member(4, 2), Member(5, 3)), (1, 4), voters_outgoing=(1,), staging=(5,)),
+            Membership((Member(1, 1), Member(4, 2), Member(5, 3)), (1, 4), (1,), staging=(5,), leaving=(4,)),
         ),
     ),
 )
@@ -252,6 +253,10 @@ MACHINE_STATE: Final = MachineState(
         ),
         SessionRecord(CLUSTER, last_used_us=5, answered_below=0, results=()),
     ),
+    membership=encode_membership(
+        Membership((Member(1, 1), Member(4, 2), Member(5, 3)), (1, 4), staging=(5,), leaving=(4,))
+    ),
+    last_replica=6,
 )
 
 

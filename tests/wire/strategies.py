@@ -38,6 +38,7 @@ from shardraft.learner.messages import (
 )
 from shardraft.raft.contact import Place
 from shardraft.raft.entry import Entry, EntryKind, encode_entry
+from shardraft.raft.membership import encode_membership
 from shardraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -52,7 +53,7 @@ from shardraft.raft.messages import (
 )
 from shardraft.shards.keyspace import KeyRange
 from shardraft.shards.shard_map import HostPlace, Partitioning, ShardMap
-from shardraft.types import TERM_MAX
+from shardraft.types import TERM_MAX, Membership
 from shardraft.wire.hello import Hello, Role
 
 u16 = st.integers(0, 2**16 - 1)
@@ -224,6 +225,18 @@ hellos = st.builds(
 session_records = st.builds(
     SessionRecord, sessions, u64, u64, tuples_of(st.tuples(u64, tuples_of(u16), batch_results()), 4)
 )
+encoded_memberships = st.sampled_from((b"", encode_membership(Membership.of({1: 2, 7: 1}))))
 machine_states = st.builds(
-    MachineState, u32, st.builds(KeyRange, data, data), u64, u64, u64, u64, u64, u64, tuples_of(session_records, 4)
+    MachineState,
+    u32,
+    st.builds(KeyRange, data, data),
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    tuples_of(session_records, 4),
+    encoded_memberships,
+    u32,
 )
