@@ -38,6 +38,8 @@ class Comparing:
 
     def difference(self, hashes: Mapping[Index, int], last_applied: Index) -> tuple[Index, HostId] | None:
         """Where this replica differs and from whom, as far as it has applied; what is compared is forgotten."""
+        if not self._expected:
+            return None  # The case of nearly every turn.
         due = sorted(index for index in self._expected if index <= last_applied)
         told = [(index, *self._expected.pop(index)) for index in due]
         for index, applied_hash, host in told:

@@ -88,10 +88,13 @@ class Copying:
         """Send what may be sent, and tell Raft and the feed what was finished or failed."""
         for connection, shard in self._tree.take_copies_wanted():
             self._outbound.want(CopyTarget(shard, connection=connection), now_us)
-        deadline_us = self._outbound.next_deadline_us
+        outbound = self._outbound
+        if outbound.idle:
+            return
+        deadline_us = outbound.next_deadline_us
         if deadline_us is not None and deadline_us <= now_us:
-            self._outbound.tick(now_us)
-        ready = self._outbound.take_ready(now_us)
+            outbound.tick(now_us)
+        ready = outbound.take_ready(now_us)
         for target, chunk in ready.chunks:
             if target.host:
                 self._outbox.to_host(target.host, chunk)

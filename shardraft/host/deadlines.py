@@ -45,6 +45,8 @@ class Deadlines:
 
     def take_due(self, now_us: int) -> list[Voter]:
         """Every voter whose deadline has passed, earliest first; each is armed again when its turn ends."""
+        if not self._heap or self._heap[0][0] > now_us:
+            return []  # A place is never later than the deadline that it stands for.
         due: list[Voter] = []
         while (deadline_us := self.deadline_us) is not None and deadline_us <= now_us:
             shard = heapq.heappop(self._heap)[1]

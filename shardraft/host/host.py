@@ -266,9 +266,7 @@ class Host:
         for voter in self._deadlines.take_due(now_us):
             voter.tick(now_us)
             self._touched[voter.shard] = voter
-        pending_us = self.pending.deadline_us
-        if pending_us is not None and pending_us <= now_us:
-            self.pending.expire(now_us)
+        self.pending.expire(now_us)
 
     def _turn_of(self, voter: Voter, now_us: int) -> None:
         if voter.stopped:

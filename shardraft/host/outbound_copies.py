@@ -141,6 +141,8 @@ class OutboundCopies:
     @property
     def next_deadline_us(self) -> int | None:
         """When there is something to do; None when nothing is under way or kept."""
+        if not (self._transfers or self._snapshots):
+            return None
         due = [transfer.sender.next_deadline_us for transfer in self._transfers.values()]
         due += [
             snapshot.unused_since_us + self._keep_us
@@ -150,6 +152,11 @@ class OutboundCopies:
         if any(transfer.sender.has_chunk for transfer in self._transfers.values()):
             due.append(self._pace.free_us)
         return min((deadline_us for deadline_us in due if deadline_us is not None), default=None)
+
+    @property
+    def idle(self) -> bool:
+        """There is nothing to send, to begin, to drop or to say, and no time that matters."""
+        return not (self._snapshots or self._transfers or self._waiting or self._commands)
 
     def index_on_its_way(self, shard: ShardId) -> Index | None:
         """The lowest index of a copy of ``shard`` that is being sent: entries above it will be asked for."""

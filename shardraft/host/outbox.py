@@ -60,13 +60,19 @@ class Outbox:
         return tuple((connection, tuple(replies)) for connection, replies in taken.items())
 
     def take_copies(self) -> tuple[CopyCommand, ...]:
+        if not self.copies:
+            return ()
         taken, self.copies = self.copies, []
         return tuple(taken)
 
     def take_closes(self) -> tuple[int, ...]:
+        if not self.closes:
+            return ()
         taken, self.closes = self.closes, []
         return tuple(taken)
 
     def take_notes(self) -> tuple[HostNote, ...]:
+        if not self.notes:
+            return ()
         taken, self.notes = self.notes, []
         return tuple(taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from shardraft.config import RaftConfig
 from shardraft.host.messages import ROUND_CHANGES_MAX, Round, RoundReply
@@ -11,6 +12,8 @@ from shardraft.host.voter import Voter
 from shardraft.raft.contact import Contact, Place
 from shardraft.raft.ready import Refused
 from shardraft.types import INTEGER_MAX, NO_SHARD, HostId, ShardId
+
+_NEVER_US: Final = INTEGER_MAX
 
 
 class _Peer:
@@ -77,21 +80,16 @@ class Rounds:
     @property
     def deadline_us(self) -> int | None:
         """When ``tick`` or ``send`` has something to do."""
-        deadline_us: int | None = None
+        deadline_us = _NEVER_US
         for peer in self._peers.values():
-            for its_us in self._deadlines_of(peer):
-                deadline_us = its_us if deadline_us is None else min(deadline_us, its_us)
-        return deadline_us
-
-    def _deadlines_of(self, peer: _Peer) -> list[int]:
-        deadlines_us = []
-        if peer.owes or self._has_rounds(peer):
-            deadlines_us.append(self._due_us)
-        if peer.contact.led:
-            deadlines_us.append(peer.contact.answered_us + self._silence_us)
-        if peer.followed and not peer.silent:
-            deadlines_us.append(peer.contact.heard_us + self._silence_us)
-        return deadlines_us
+            contact = peer.contact
+            if self._due_us < deadline_us and (peer.owes or self._has_rounds(peer)):
+                deadline_us = self._due_us
+            if contact.led and contact.answered_us + self._silence_us < deadline_us:
+                deadline_us = contact.answered_us + self._silence_us
+            if peer.followed and not peer.silent and contact.heard_us + self._silence_us < deadline_us:
+                deadline_us = contact.heard_us + self._silence_us
+        return deadline_us if deadline_us < _NEVER_US else None
 
     def tick(self, now_us: int) -> None:
         """Whoever rests on a host that was not heard for the shortest election timeout looks for itself."""
@@ -121,10 +119,13 @@ class Rounds:
 
     def _has_rounds(self, peer: _Peer) -> bool:
         contact = peer.contact
-        return bool(contact.led) or contact.version not in (peer.held, self._first_number)
+        version = contact.version
+        return bool(contact.led) or (version != peer.held and version != self._first_number)
 
     def _round(self, peer: _Peer) -> Round:
         contact = peer.contact
+        if contact.version == peer.held:
+            return Round(peer.sent, peer.held, peer.held)
         version, shards = contact.changes_since(peer.held, ROUND_CHANGES_MAX)
         places = tuple(contact.led[shard] for shard in shards if shard in contact.led)
         removed = tuple(shard for shard in shards if shard not in contact.led)
@@ -149,9 +150,10 @@ class Rounds:
             peer.version = 0
         if message.since <= peer.version <= message.version:
             peer.version = message.version
-            self._take_off(peer, message.removed, now_us)
-            for place in message.places:
-                self._put_on(host, peer, place, now_us)
+            if changes:
+                self._take_off(peer, message.removed, now_us)
+                for place in message.places:
+                    self._put_on(host, peer, place, now_us)
         peer.owes = True
         if peer.contact.left or peer.version != message.version or not self._has_rounds(peer):
             self._answer(host, peer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from shardraft.config import HostConfig
 from shardraft.errors import ProtocolError
@@ -14,7 +14,7 @@ from shardraft.kv.requests import ChildStatus, LearnerPlace
 from shardraft.learner.feed import Feed
 from shardraft.learner.learner import Learner
 from shardraft.learner.messages import Attach, ChildHello, FeedAck, LearnerMessage, ParentHello
-from shardraft.learner.ready import FeedReady, LearnerReady
+from shardraft.learner.ready import NOTHING_TO_FEED, NOTHING_TO_SAY, FeedReady, LearnerReady
 from shardraft.raft.ready import LogWrite
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import NO_HOST, HostId, Index, ShardId
@@ -136,7 +136,9 @@ class Tree:
         if self.learner is not None:
             self._turn_of_learner(self.learner, now_us)
         self.feed.tick(now_us)
-        self._send_feed(self.feed.take_ready())
+        ready = self.feed.take_ready()
+        if ready is not NOTHING_TO_FEED:
+            self._send_feed(ready)
 
     def _turn_of_learner(self, learner: Learner, now_us: int) -> None:
         for replica in self.replicas.values():
@@ -150,7 +152,9 @@ class Tree:
             self._apply(now_us)
         learner.set_descendants(self.feed.descendants)
         learner.tick(now_us)
-        self._send_learner(learner, learner.take_ready())
+        ready = learner.take_ready()
+        if ready is not NOTHING_TO_SAY:
+            self._send_learner(learner, ready)
         self.feed.set_hello(learner.hello)
 
     def _apply(self, now_us: int) -> None:
@@ -191,8 +195,10 @@ class Tree:
         self.learner.copy_installed(replica.shard)
         self._behind[replica.shard] = replica
 
-    def take_copies_wanted(self) -> list[tuple[int, ShardId]]:
+    def take_copies_wanted(self) -> Sequence[tuple[int, ShardId]]:
         """Children (by connection) whose next entry is compacted here."""
+        if not self._copies_wanted:
+            return ()
         taken, self._copies_wanted = self._copies_wanted, []
         return taken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from shardraft.config import HostConfig
 from shardraft.errors import NotLeader, Overloaded, SessionExpired, ShardraftError
@@ -69,7 +70,8 @@ class Voter(Replica):
     def deadline_us(self) -> int:
         if self.stopped:
             return INTEGER_MAX
-        return min(self.raft.deadline_us, self._expiry_check_us)
+        deadline_us, expiry_us = self.raft.deadline_us, self._expiry_check_us
+        return deadline_us if deadline_us < expiry_us else expiry_us
 
     def host_of(self, replica: ReplicaId) -> HostId:
         """The host of ``replica``, ``NO_HOST`` when nobody knows."""
@@ -139,19 +141,25 @@ class Voter(Replica):
             self._fail_waiting()
         return led
 
-    def take_writes(self) -> list[LogWrite]:
+    def take_writes(self) -> Sequence[LogWrite]:
         """Log writes in order; they join the forming batch."""
+        if not self._writes:
+            return ()
         taken, self._writes = self._writes, []
         return taken
 
-    def take_held_messages(self) -> list[tuple[HostId, RaftMessage]]:
+    def take_held_messages(self) -> Sequence[tuple[HostId, RaftMessage]]:
         """Messages that may leave once those writes are durable."""
+        if not self._held_messages:
+            return ()
         taken, self._held_messages = self._held_messages, []
         roster = self._roster
         return [(host, message) for message in taken if (host := roster[message.to_replica])]
 
-    def take_copies_wanted(self) -> list[ReplicaId]:
+    def take_copies_wanted(self) -> Sequence[ReplicaId]:
         """Followers whose next entry is compacted."""
+        if not self._copies_wanted:
+            return ()
         taken, self._copies_wanted = self._copies_wanted, []
         return taken
 

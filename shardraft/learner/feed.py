@@ -33,11 +33,10 @@ from shardraft.learner.messages import (
     ParentHello,
 )
 from shardraft.learner.ports import CommittedLog
-from shardraft.learner.ready import WHOLE_LINK, ChildShardStatus, ChildStatus, FeedReady, LearnerNote
+from shardraft.learner.ready import NOTHING_TO_FEED, WHOLE_LINK, ChildShardStatus, ChildStatus, FeedReady, LearnerNote
 from shardraft.learner.shard_feed import Cursor, HashAt, Link, Place, ShardFeed
 from shardraft.types import HostId, Index, ShardId
 
-_NOTHING = FeedReady()
 _IDLE_HEARTBEAT = FeedHeartbeat(())
 
 
@@ -192,7 +191,7 @@ class Feed:
         if self._pending:
             self._give(wanted)
         if not (self._dirty or wanted or self._closes or self._notes):
-            return _NOTHING
+            return NOTHING_TO_FEED
         messages: list[tuple[int, tuple[LearnerMessage, ...]]] = []
         for connection, link in self._dirty.items():
             messages.append((connection, tuple(link.outbox)))

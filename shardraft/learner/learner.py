@@ -36,12 +36,17 @@ from shardraft.learner.messages import (
     ParentHello,
 )
 from shardraft.learner.ports import LearnerShard
-from shardraft.learner.ready import WHOLE_LINK, FollowedShardStatus, Following, LearnerNote, LearnerReady
+from shardraft.learner.ready import (
+    NOTHING_TO_SAY,
+    WHOLE_LINK,
+    FollowedShardStatus,
+    Following,
+    LearnerNote,
+    LearnerReady,
+)
 from shardraft.raft.entry import Entry
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import NO_HOST, HostId, Index, ShardId
-
-_NOTHING = LearnerReady()
 
 _FOLLOWING = {
     AttachOutcome.STREAMING: Following.STREAMING,
@@ -187,7 +192,7 @@ class Learner:
     def take_ready(self) -> LearnerReady:
         """Everything to say, once."""
         if not (self._messages or self._acks or self._closes or self._notes or self._shard_map_heard):
-            return _NOTHING
+            return NOTHING_TO_SAY
         for shard, followed in self._acks.items():
             followed.acknowledged_index = followed.persisted_index
             self._messages.append(FeedAck(shard, followed.persisted_index))

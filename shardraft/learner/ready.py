@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 import attrs
 
@@ -36,6 +37,9 @@ class FeedReady:
     copies_wanted: tuple[tuple[int, ShardId], ...] = ()
     closes: tuple[int, ...] = ()
     notes: tuple[LearnerNote, ...] = ()
+
+
+NOTHING_TO_FEED: Final = FeedReady()
 
 
 @attrs.frozen(slots=True)
@@ -72,6 +76,9 @@ class LearnerReady:
     shard_map: ShardMap | None = None
     closes: tuple[int, ...] = ()
     notes: tuple[LearnerNote, ...] = ()
+
+
+NOTHING_TO_SAY: Final = LearnerReady()
 
 
 class Following(Enum):

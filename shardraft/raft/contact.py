@@ -33,7 +33,7 @@ class Contact:
     does not rest on it (any more).
     """
 
-    __slots__ = ("_changed", "answered_us", "heard_us", "led", "left", "version")
+    __slots__ = ("_changed", "_forgotten", "answered_us", "heard_us", "led", "left", "version")
 
     def __init__(self, first_version: int) -> None:
         self.heard_us = 0
@@ -42,6 +42,7 @@ class Contact:
         self.left: set[ShardId] = set()
         self.version = first_version
         self._changed: dict[ShardId, int] = {}
+        self._forgotten = first_version
 
     # The list of what this host leads
 
@@ -72,6 +73,9 @@ class Contact:
 
     def forget_until(self, version: int) -> None:
         """The peer holds ``version``: what was taken off the list until then need not be told any more."""
+        if version <= self._forgotten:
+            return
+        self._forgotten = version
         changed = self._changed
         old = takewhile(lambda shard: changed[shard] <= version, list(changed))
         for shard in [shard for shard in old if shard not in self.led]:

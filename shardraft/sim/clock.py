@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from random import Random
 from typing import Any, Final
 
 Action = Callable[..., None]
 
 _MILLION: Final = 1_000_000
+
+
+def draw(random: Random, between: tuple[int, int]) -> int:
+    """A number from the first of ``between`` up to and without the second: ``randrange``, drawn alike for a third."""
+    low, high = between
+    count = high - low
+    bits = count.bit_length()
+    getrandbits = random.getrandbits
+    number = getrandbits(bits)
+    while number >= count:
+        number = getrandbits(bits)
+    return low + number
 
 
 class Agenda:

@@ -8,6 +8,7 @@ key lengths, value lengths, conditions, positions, keys, values.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from shardraft.errors import InvalidArgument
@@ -62,7 +63,7 @@ def _decode(payload: bytes) -> Batch:
     at += count
     if len(payload) - at < 8 * count:
         raise ValueError("a column ends early")
-    numbers = struct.Struct(f"<{2 * count}I{conditions_count}Q{positions_count}I")
+    numbers = _columns(count, conditions_count, positions_count)
     columns = numbers.unpack_from(payload, at)
     at += numbers.size
     values_at = at + sum(columns[:count])
@@ -74,6 +75,11 @@ def _decode(payload: bytes) -> Batch:
     positions = columns[2 * count + conditions_count :]
     opens, atomic = bool(flags & _OPENS_SESSION), bool(flags & _ATOMIC)
     return Batch(session, sequence, answered_below, opens, atomic, epoch, kinds, keys, values, conditions, positions)
+
+
+@lru_cache(maxsize=256)
+def _columns(count: int, conditions: int, positions: int) -> struct.Struct:
+    return struct.Struct(f"<{2 * count}I{conditions}Q{positions}I")
 
 
 def _cut(payload: bytes, at: int, lengths: tuple[int, ...]) -> tuple[bytes, ...]:

@@ -19,7 +19,7 @@ from shardraft.host.events import CopyInstalled, CopyRejected, CopySpooled, Shar
 from shardraft.host.turn import CopyCommand, DropCopy, InstallCopy, LogBatch, SpoolCopy, StageChunk, StateBatch
 from shardraft.kv.machine import MachineState
 from shardraft.shards.shard_map import ShardMap
-from shardraft.sim.clock import Agenda
+from shardraft.sim.clock import Agenda, draw
 from shardraft.sim.store import SimStore
 
 LogJob: TypeAlias = "list[tuple[int, LogBatch]] | tuple[InstallCopy, MachineState]"
@@ -175,7 +175,7 @@ class SimDisk:
         else:
             between_us = LOG_COMMIT_US
             slowness *= self.log_slowness
-        delay_us = min(self._random.randrange(*between_us) * slowness, STALL_US_MAX)
+        delay_us = min(draw(self._random, between_us) * slowness, STALL_US_MAX)
         self._agenda.after(delay_us, self._if_alive, self._boot, action)
 
     def _if_alive(self, boot: int, action: Callable[[], None]) -> None:

@@ -182,7 +182,7 @@ class Invariants:
         """Nothing is promised before it is persisted (PROTOCOL, "Terms, votes, turns in flight")."""
         logs = self.stores[host].logs
         for message in messages:
-            if not isinstance(message, AppendEntriesReply | RequestVoteReply | RequestVote):
+            if not isinstance(message, _PROMISING):
                 continue
             if not _is_kept(message, logs[message.shard]):
                 raise SimulationFailure(f"host {host} promised what is not on its disk: {message!r}")
@@ -325,6 +325,7 @@ class Invariants:
 
 
 _NO_HARD_STATE: Final = HardState()
+_PROMISING: Final = (AppendEntriesReply, RequestVoteReply, RequestVote)
 
 
 def _is_kept(message: AppendEntriesReply | RequestVoteReply | RequestVote, log: KeptLog) -> bool:

@@ -18,7 +18,7 @@ from shardraft.host.host import Host
 from shardraft.host.messages import PeerMessage
 from shardraft.host.ports import Codec
 from shardraft.host.turn import Turn
-from shardraft.sim.clock import Agenda, DriftingClock
+from shardraft.sim.clock import Agenda, DriftingClock, draw
 from shardraft.sim.disk import SimDisk
 from shardraft.sim.network import Stream, StreamEnd
 from shardraft.types import HostId
@@ -99,6 +99,7 @@ class Process:
         self._random = random
         self._codec = codec
         self._world = surroundings
+        self._events_max = config.limits.turn_events_max
         self._inbox: list[Any] = []
         self._held: list[tuple[Any, tuple[Any, ...]]] = []
         self._paused = False
@@ -177,33 +178,40 @@ class Process:
 
     def _schedule_turn(self) -> None:
         self._turn_is_due = True
-        self._agenda.after(self._random.randrange(*_TURN_DELAY_US), self._turn, self.boot)
+        self._agenda.after(draw(self._random, _TURN_DELAY_US), self._turn, self.boot)
 
     # The loop.
 
     def _turn(self, boot: int) -> None:
         if boot != self.boot or self._paused:
             return
-        host, inbox = self.host, self._inbox
+        host, world = self.host, self._world
         assert host is not None
+        now_us = self.clock.now_us()  # No time passes within a turn.
         self._turn_is_due = False
         self.turns += 1
-        events_max = self.config.limits.turn_events_max
-        self._inbox = inbox[events_max:]
-        for event in inbox[:events_max]:
-            self._world.process_stepped(self, event)
+        for event in self._take_inbox():
+            world.process_stepped(self, event)
             if type(event) is LogCommitted:
-                self._finish_turns(host, event.numbers)
+                self._finish_turns(host, event.numbers, now_us)
             else:
                 host.step(event)
-        self._carry_out(host.begin_turn(self.clock.now_us()))
-        self._world.turn_carried_out(self)
-        if boot == self.boot:
-            self._look_ahead(host)
+        self._carry_out(host.begin_turn(now_us))
+        world.turn_carried_out(self)
+        if boot == self.boot and not self._turn_is_due:
+            self._look_ahead(host.next_deadline_us, now_us)
 
-    def _finish_turns(self, host: Host, numbers: tuple[int, ...]) -> None:
+    def _take_inbox(self) -> list[Any]:
+        """What arrived first, as much as one turn takes."""
+        inbox, events_max = self._inbox, self._events_max
+        self._inbox = inbox[events_max:]
+        if self._inbox:
+            del inbox[events_max:]
+        return inbox
+
+    def _finish_turns(self, host: Host, numbers: tuple[int, ...], now_us: int) -> None:
         for number in numbers:
-            outcome = host.finish_turn(number, self.clock.now_us())
+            outcome = host.finish_turn(number, now_us)
             self._world.outcome_leaves(self, outcome.messages)
             for target, messages in outcome.messages:
                 self._world.peer_frame(self.node, target, messages)
@@ -239,12 +247,9 @@ class Process:
             stream.close(end)
             self._stream_closed(number)
 
-    def _look_ahead(self, host: Host) -> None:
+    def _look_ahead(self, deadline_us: int, now_us: int) -> None:
         """Come back at the host's next deadline, or at once when work is left over."""
-        if self._turn_is_due:
-            return
-        deadline_us = host.next_deadline_us
-        if self._inbox or deadline_us <= self.clock.now_us():
+        if self._inbox or deadline_us <= now_us:
             self._schedule_turn()
             return
         world_us = self.clock.world_us(deadline_us)
@@ -259,11 +264,12 @@ class Process:
         if self._turn_is_due or self._paused:
             return
         assert self.host is not None
-        if self.host.next_deadline_us <= self.clock.now_us():
+        deadline_us, now_us = self.host.next_deadline_us, self.clock.now_us()
+        if deadline_us <= now_us:
             self._turn_is_due = True
             self._turn(boot)
         else:
-            self._look_ahead(self.host)
+            self._look_ahead(deadline_us, now_us)
 
     # Connections of clients, children and the parent.
 

@@ -38,7 +38,7 @@ class Trace:
 
     def event(self, now_us: int, node: int, event: object) -> None:
         """A process, or a client, took this in."""
-        self._add((now_us, node, flatten(event)))
+        self._add((now_us, node, _FLATTENERS[type(event)](event)))
         if self._listener is not None:
             for line in tell(node, event):
                 self.say(now_us, line)
@@ -76,10 +76,15 @@ class Trace:
 
 def flatten(value: object) -> Any:
     """``value`` as nested tuples of numbers and bytes; equal values give equal results."""
-    flattener = _FLATTENERS.get(type(value))
-    if flattener is None:
-        flattener = _FLATTENERS[type(value)] = _flattener_of(type(value))
-    return flattener(value)
+    return _FLATTENERS[type(value)](value)
+
+
+class _Flatteners(dict[type, Callable[[Any], Any]]):
+    """How values of each class are flattened; found out once for each."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], Any]:
+        flattener = self[kind] = _flattener_of(kind)
+        return flattener
 
 
 def _flattener_of(kind: type) -> Callable[[Any], Any]:
@@ -89,7 +94,11 @@ def _flattener_of(kind: type) -> Callable[[Any], Any]:
         if len(names) < 2:
             return lambda value: (number, *[flatten(getattr(value, name)) for name in names])
         get_all = attrgetter(*names)
-        return lambda value: (number, *[each if type(each) is int else flatten(each) for each in get_all(value)])
+        known = _FLATTENERS
+        return lambda value: (
+            number,
+            *[each if type(each) is int else known[type(each)](each) for each in get_all(value)],
+        )
     if issubclass(kind, ShardraftError):
         return lambda error: (error.code.value, error.applied.encode())
     if issubclass(kind, int):
@@ -98,16 +107,19 @@ def _flattener_of(kind: type) -> Callable[[Any], Any]:
 
 
 def _flatten_sequence(values: Any) -> tuple[Any, ...]:
-    return tuple([each if type(each) is int else flatten(each) for each in values])
+    known = _FLATTENERS
+    return tuple([each if type(each) is int else known[type(each)](each) for each in values])
 
 
-_FLATTENERS: Final[dict[type, Callable[[Any], Any]]] = {
-    int: int,
-    bool: int,
-    bytes: lambda value: value if len(value) <= 64 else zlib.crc32(value),
-    str: lambda value: value.encode(),
-    type(None): lambda _: None,
-    tuple: _flatten_sequence,
-    list: _flatten_sequence,
-    Entry: lambda entry: entry.checksum,
-}
+_FLATTENERS: Final = _Flatteners(
+    {
+        int: int,
+        bool: int,
+        bytes: lambda value: value if len(value) <= 64 else zlib.crc32(value),
+        str: lambda value: value.encode(),
+        type(None): lambda _: None,
+        tuple: _flatten_sequence,
+        list: _flatten_sequence,
+        Entry: lambda entry: entry.checksum,
+    }
+)

@@ -318,6 +318,11 @@ def test_a_long_list_is_told_in_parts() -> None:
     contact.forget_until(16)
     assert contact.changes_since(0, 9) == (16, [1, 3, 4, 5])
     assert contact.changes_since(16, 9) == (16, [])
+    contact.wake(3)
+    contact.forget_until(16)
+    assert contact.changes_since(16, 9) == (17, [3]), "that it woke is not told yet"
+    contact.forget_until(17)
+    assert contact.changes_since(0, 9) == (17, [1, 4, 5])
 
 
 def test_hosts_fall_into_step_so_that_all_rounds_cost_few_wake_ups() -> None:

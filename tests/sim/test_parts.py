@@ -19,7 +19,7 @@ from shardraft.raft.entry import EntryKind, encode_entry
 from shardraft.raft.messages import AppendEntries, Heartbeat
 from shardraft.raft.ready import HardState, LogWrite
 from shardraft.shards.shard_map import HostPlace, ShardMap
-from shardraft.sim.clock import Agenda, DriftingClock
+from shardraft.sim.clock import Agenda, DriftingClock, draw
 from shardraft.sim.codec import PlainCodec
 from shardraft.sim.disk import SimDisk
 from shardraft.sim.network import LinkQuality, Network, StreamEnd
@@ -49,6 +49,13 @@ def test_what_is_put_on_the_agenda_meanwhile_happens_too() -> None:
     agenda.at(10, lambda: agenda.after(5, happened.append, agenda.now_us))
     agenda.run_until(20)
     assert happened == [10]
+
+
+@pytest.mark.parametrize("between", [(20, 400), (0, 1), (5, 69), (500, 8_000)])
+def test_a_draw_takes_the_same_numbers_in_the_same_order_as_randrange(between: tuple[int, int]) -> None:
+    one, other = Random(7), Random(7)
+    assert [draw(one, between) for _ in range(500)] == [other.randrange(*between) for _ in range(500)]
+    assert one.getstate() == other.getstate()
 
 
 @pytest.mark.parametrize("drift_ppm", [-1_000, 0, 1_000])
