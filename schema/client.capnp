@@ -74,13 +74,21 @@ struct ScanRequest {
   # Values are not wanted: the reply's values are empty.
 }
 
+struct TransferRequest {
+  # Let another voter lead the shard. Only its leader can: others answer notLeader. Answered when another
+  # leads, or when the one asked for did not take over within an election timeout (conflict).
+
+  host @0 :UInt32;
+  # The host whose voter is to lead. The shard's preferred leader does not take it back while that one leads.
+}
+
 struct Request {
   # One request.
 
   requestId @0 :UInt64;
   # The client's number for it, unique on the connection; the reply echoes it.
   shard @1 :UInt32;
-  # The shard that is asked; not used by `map` and `status`.
+  # The shard that is meant; not used by `map` and `status`.
   epoch @2 :UInt64;
   # The version of the shard map that the client used.
   timeoutMs @3 :UInt32;
@@ -98,6 +106,10 @@ struct Request {
     # The shard map and the learners.
     status @9 :Void;
     # What the host is doing.
+    transfer @10 :TransferRequest;
+    # Let another voter lead the shard.
+    snapshot @11 :Void;
+    # Flush what this host has applied of the shard, and compact its log behind that.
   }
 }
 
@@ -172,6 +184,19 @@ struct MapReply {
   # The learners below this host.
 }
 
+struct FollowerStatus {
+  # A replica of the shard as its leader sees it.
+
+  replica @0 :UInt32;
+  # Its replica number.
+  matchIndex @1 :UInt64;
+  # The last index known to be durable there.
+  silentMs @2 :UInt64;
+  # Milliseconds since it was last heard.
+  copying @3 :Bool;
+  # Whether it gets a full copy of the state.
+}
+
 struct ShardStatus {
   # One shard on one host.
 
@@ -201,6 +226,14 @@ struct ShardStatus {
   # The count of applied operations.
   sessions @12 :UInt32;
   # How many exactly-once sessions are open.
+  membership @13 :Common.Membership;
+  # The configuration in effect here; without members when it is not known, as on a learner.
+  membershipIndex @14 :UInt64;
+  # The index of the entry that brought it, or of where it is known from.
+  followers @15 :List(FollowerStatus);
+  # The other replicas, ascending by number, staging ones among them; only the leader knows them.
+  leaving @16 :List(UInt32);
+  # Voters that go when those in `membership.staging` become voters, ascending.
 }
 
 struct ChildStatus {
@@ -235,6 +268,30 @@ struct StatusReply {
   # Its shards.
   children @6 :List(ChildStatus);
   # The learners that it feeds.
+}
+
+struct TransferReply {
+  # Another leads, or the host asked for already did.
+
+  leader @0 :UInt32;
+  # The leader's host id. Another than was asked for may have been faster.
+  term @1 :UInt64;
+  # Its term.
+}
+
+struct SnapshotReply {
+  # The state of a shard is flushed, and its log compacted.
+
+  index @0 :UInt64;
+  # The state on disk is that at this index, or a later one.
+  firstIndex @1 :UInt64;
+  # The first index that is kept in the log: what a live follower has not yet got stays.
+  logBytesBefore @2 :UInt64;
+  # The size of the log when the request came.
+  logBytes @3 :UInt64;
+  # Its size now.
+  tookUs @4 :UInt64;
+  # Microseconds that it took.
 }
 
 struct ErrorReply {
@@ -286,5 +343,9 @@ struct Reply {
     # To a status request.
     error @7 :ErrorReply;
     # To any request.
+    transfer @8 :TransferReply;
+    # To a transfer.
+    snapshot @9 :SnapshotReply;
+    # To a snapshot.
   }
 }

@@ -59,7 +59,8 @@ struct PeerFrame {
   heartbeatReplies @8 :Data;
   # 32 bytes each: the 24, then round u64. `word` is 0.
   timeoutNows @9 :Data;
-  # 24 bytes each. `word` is 0.
+  # 24 bytes each. `word` is a flag: an operator asked for it, so the new leader does not hand the office on
+  # to the preferred one.
   copyChunks @10 :Data;
   # 56 bytes each: the 24, then copy_id u64 | index u64 | index_term u64 | number u32 | chunks u32.
   # `word` is the CRC-32 of its data, which is the next item of `chunks`.

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from shardraft import __version__
 from shardraft.errors import NotLeader, Overloaded, ShardraftError, Unavailable, WrongShard
+from shardraft.host.administration import Administration
 from shardraft.host.events import RequestReceived
+from shardraft.host.followers import followers_of
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
 from shardraft.host.reads import AnswerableReads
@@ -14,14 +16,17 @@ from shardraft.host.replica import Replica
 from shardraft.host.tree import Tree
 from shardraft.host.voter import Voter
 from shardraft.kv.requests import (
+    UNKNOWN_MEMBERSHIP,
     Consistency,
     MapReply,
     MapRequest,
     ReadRequest,
     ScanRequest,
     ShardStatus,
+    SnapshotRequest,
     StatusReply,
     StatusRequest,
+    TransferRequest,
     WriteRequest,
 )
 from shardraft.shards.shard_map import ShardMap
@@ -44,6 +49,7 @@ class Clients:
         outbox: Outbox,
         answerable: AnswerableReads,
         tree: Tree,
+        administration: Administration,
         touch: Callable[[Voter], None],
         shard_map: ShardMap | None,
         now_us: int,
@@ -65,6 +71,8 @@ class Clients:
             ScanRequest: self._read,
             MapRequest: self._map,
             StatusRequest: self._status,
+            TransferRequest: administration.transfer,
+            SnapshotRequest: administration.snapshot,
         }
 
     def requested(self, event: RequestReceived) -> None:
@@ -140,7 +148,7 @@ class Clients:
             tree.tier,
             tree.parent,
             (now_us - self._started_us) // 1000,
-            tuple(_shard_status(replicas[shard]) for shard in sorted(replicas)),
+            tuple(_shard_status(replicas[shard], now_us) for shard in sorted(replicas)),
             tree.children(),
         )
         self._outbox.reply(connection, reply)
@@ -152,9 +160,10 @@ def _role_of(replica: Replica) -> str:
     return "stopped" if replica.stopped else replica.raft.role.value
 
 
-def _shard_status(replica: Replica) -> ShardStatus:
+def _shard_status(replica: Replica, now_us: int) -> ShardStatus:
     machine, log = replica.machine, replica.log
-    raft = replica.raft if isinstance(replica, Voter) else None
+    voter = replica if isinstance(replica, Voter) else None
+    raft = voter.raft if voter else None
     return ShardStatus(
         shard=replica.shard,
         role=_role_of(replica),
@@ -169,4 +178,7 @@ def _shard_status(replica: Replica) -> ShardStatus:
         log_bytes=log.log_bytes,
         revision=machine.revision,
         sessions=machine.session_count,
+        membership=raft.membership if raft else UNKNOWN_MEMBERSHIP,
+        membership_index=raft.membership_index if raft else 0,
+        followers=followers_of(voter, now_us) if voter else (),
     )

@@ -173,8 +173,14 @@ class Flushing:
         cut = min(wanted, replica.machine.flushed_index)
         if cut < wanted:
             self.want()
-        if cut < log.first_index:
-            return None
-        term = log.term_at(cut)
-        assert term is not None, "an entry that is still in the log has a term"
-        return replica.shard, cut, term
+        return compaction_at(replica, cut)
+
+
+def compaction_at(replica: Replica, cut: Index) -> tuple[ShardId, Index, Term] | None:
+    """Delete the entries of ``replica`` up to and with ``cut``, which are flushed; None when they are gone already."""
+    assert cut <= replica.machine.flushed_index, "compaction never passes the flushed last_applied"
+    if cut < replica.log.first_index:
+        return None
+    term = replica.log.term_at(cut)
+    assert term is not None, "an entry that is still in the log has a term"
+    return replica.shard, cut, term

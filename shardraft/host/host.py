@@ -7,9 +7,11 @@ from random import Random
 
 from shardraft.config import HostConfig
 from shardraft.host import events
+from shardraft.host.administration import Administration
 from shardraft.host.clients import Clients
 from shardraft.host.commits import Commits
 from shardraft.host.copying import Copying
+from shardraft.host.cutting import Cutting
 from shardraft.host.deadlines import Deadlines
 from shardraft.host.departure import Departure
 from shardraft.host.flushing import Flushing
@@ -26,6 +28,7 @@ from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
 from shardraft.raft.ready import HardState, LogSummary, Refused, Role
+from shardraft.shards.shard_map import ShardMap
 from shardraft.types import NO_REPLICA, HostId, Index, ShardId
 
 _FAR_FUTURE_US = 2**62
@@ -78,7 +81,16 @@ class Host:
                 self._add_followed(stored)
         outbound = OutboundCopies(config.limits, first_number, store.read_chunk, self._log_first_index)
         self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
-        self.clients = Clients(
+        cutting = Cutting(self.voters, self.tree.feed, self.copying, self.commits)
+        self.administration = Administration(
+            self.host, self.voters, self.replicas, self.pending, self.flushing, cutting, config.raft, self.touch
+        )
+        self.clients = self._open_door(recovered.shard_map, now_us)
+        self.departure = Departure(self.voters, self.touch)
+        self._steps = self._step_table()
+
+    def _open_door(self, shard_map: ShardMap | None, now_us: int) -> Clients:
+        return Clients(
             self.host,
             self.voters,
             self.replicas,
@@ -86,12 +98,11 @@ class Host:
             self.outbox,
             self.reads,
             self.tree,
+            self.administration,
             self.touch,
-            recovered.shard_map,
+            shard_map,
             now_us,
         )
-        self.departure = Departure(self.voters, self.touch)
-        self._steps = self._step_table()
 
     def _make_voters(self, recovered: Recovered, now_us: int) -> None:
         assert recovered.shard_map is not None, "a voter host starts from a shard map"
@@ -244,6 +255,7 @@ class Host:
         self.tree.turn(now_us)
         self.copying.turn(now_us)
         self.reads.turn()
+        self.administration.turn(now_us)
         outbox = self.outbox
         state_batch = self.flushing.take(now_us)
         log_batch = self.commits.submit(self._turn, now_us)

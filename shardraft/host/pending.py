@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import heapq
+from typing import TypeAlias
 
 from shardraft.config import Limits
 from shardraft.errors import Applied, DeadlineExceeded, Overloaded, ShardraftError
 from shardraft.host.outbox import Outbox
 from shardraft.kv.commands import Batch
-from shardraft.kv.requests import ClientReply, ClientRequest, ErrorReply, ReadRequest, ScanRequest, WriteRequest
+from shardraft.kv.requests import (
+    ClientReply,
+    ClientRequest,
+    ErrorReply,
+    ReadRequest,
+    ScanRequest,
+    SnapshotRequest,
+    TransferRequest,
+    WriteRequest,
+)
 from shardraft.types import Term
+
+WaitingRequest: TypeAlias = WriteRequest | ReadRequest | ScanRequest | TransferRequest | SnapshotRequest
 
 
 class Pending:
@@ -21,9 +33,9 @@ class Pending:
 
     __slots__ = ("answered", "batch", "connection", "deadline_us", "request", "term")
 
-    def __init__(self, connection: int, request: WriteRequest | ReadRequest | ScanRequest, deadline_us: int) -> None:
+    def __init__(self, connection: int, request: WaitingRequest, deadline_us: int) -> None:
         self.connection = connection
-        self.request: WriteRequest | ReadRequest | ScanRequest = request
+        self.request: WaitingRequest = request
         self.deadline_us = deadline_us
         self.answered = False
         self.batch: Batch | None = None
@@ -32,7 +44,8 @@ class Pending:
     @property
     def applied(self) -> Applied:
         """What may have become of it if it is given up on at this moment."""
-        return "unknown" if self.batch is not None else "no"
+        began = self.batch is not None or isinstance(self.request, TransferRequest | SnapshotRequest)
+        return "unknown" if began else "no"
 
 
 class PendingRequests:
@@ -51,7 +64,7 @@ class PendingRequests:
         self._serial = 0
         self.count = 0
 
-    def admit(self, connection: int, request: WriteRequest | ReadRequest | ScanRequest, now_us: int) -> Pending | None:
+    def admit(self, connection: int, request: WaitingRequest, now_us: int) -> Pending | None:
         """Begin waiting; None when it was refused (and answered) at once."""
         if self.count >= self._limits.requests_in_flight_max:
             self.refuse(connection, request, Overloaded("this host holds too many requests", shard=request.shard))

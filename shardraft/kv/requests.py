@@ -15,7 +15,10 @@ import attrs
 from shardraft.errors import ShardraftError
 from shardraft.kv.commands import BatchResult
 from shardraft.shards.shard_map import ShardMap
-from shardraft.types import HostId, Index, ReplicaId, Revision, ShardId, Term
+from shardraft.types import HostId, Index, Membership, ReplicaId, Revision, ShardId, Term
+
+UNKNOWN_MEMBERSHIP = Membership((), ())
+"""What is told of a configuration that is not known, as on a learner."""
 
 
 class Consistency(IntEnum):
@@ -77,7 +80,32 @@ class StatusRequest:
     request_id: int
 
 
-ClientRequest: TypeAlias = WriteRequest | ReadRequest | ScanRequest | MapRequest | StatusRequest
+@attrs.frozen(slots=True)
+class TransferRequest:
+    """Let the voter on ``host`` lead the shard, whatever leader is preferred, until another leads or it restarts.
+
+    Only the leader takes it. The answer is a ``TransferReply`` once another leads, or ``Conflict`` when
+    ``host`` did not take over within an election timeout.
+    """
+
+    request_id: int
+    shard: ShardId
+    timeout_ms: int
+    host: HostId
+
+
+@attrs.frozen(slots=True)
+class SnapshotRequest:
+    """Flush what this host has applied of the shard, and compact its log behind that."""
+
+    request_id: int
+    shard: ShardId
+    timeout_ms: int
+
+
+ClientRequest: TypeAlias = (
+    WriteRequest | ReadRequest | ScanRequest | MapRequest | StatusRequest | TransferRequest | SnapshotRequest
+)
 
 
 @attrs.frozen(slots=True)
@@ -134,10 +162,22 @@ class MapReply:
 
 
 @attrs.frozen(slots=True)
+class FollowerStatus:
+    """A replica as its leader sees it: what is durable there, since when it is silent, whether it gets a copy."""
+
+    replica: ReplicaId
+    match_index: Index
+    silent_ms: int
+    copying: bool
+
+
+@attrs.frozen(slots=True)
 class ShardStatus:
     """One shard on one host. ``leader`` is a host id (0: none known).
 
     ``role`` is Raft's role, "learner", or "stopped" for a replica that differs from what the others applied.
+    ``membership`` is the configuration in effect there, with no members where it is not known, and
+    ``membership_index`` that of its entry. ``followers`` are the other replicas; only a leader knows them.
     """
 
     shard: ShardId
@@ -153,6 +193,9 @@ class ShardStatus:
     log_bytes: int
     revision: Revision
     sessions: int
+    membership: Membership = UNKNOWN_MEMBERSHIP
+    membership_index: Index = 0
+    followers: tuple[FollowerStatus, ...] = ()
 
 
 @attrs.frozen(slots=True)
@@ -181,6 +224,27 @@ class StatusReply:
 
 
 @attrs.frozen(slots=True)
+class TransferReply:
+    """``leader`` leads the shard in ``term``; it may be another host than was asked for."""
+
+    request_id: int
+    leader: HostId
+    term: Term
+
+
+@attrs.frozen(slots=True)
+class SnapshotReply:
+    """The state on disk is that at ``index``, or a later one, and the log begins at ``first_index``."""
+
+    request_id: int
+    index: Index
+    first_index: Index
+    log_bytes_before: int
+    log_bytes: int
+    took_us: int
+
+
+@attrs.frozen(slots=True)
 class ErrorReply:
     """A typed refusal; ``error.applied`` says whether anything was applied."""
 
@@ -188,4 +252,6 @@ class ErrorReply:
     error: ShardraftError
 
 
-ClientReply: TypeAlias = WriteReply | ReadReply | ScanReply | MapReply | StatusReply | ErrorReply
+ClientReply: TypeAlias = (
+    WriteReply | ReadReply | ScanReply | MapReply | StatusReply | TransferReply | SnapshotReply | ErrorReply
+)

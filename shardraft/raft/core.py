@@ -152,15 +152,15 @@ class Raft(Group):
         self.advance(now_us)
         return self._lead().reconfiguration.propose(change)
 
-    def transfer(self, replica: ReplicaId | None, now_us: int) -> None:
+    def transfer(self, replica: ReplicaId | None, now_us: int, *, keep: bool = False) -> None:
         """Hand the leadership to ``replica``, or to the best voter (thesis 3.10).
 
-        Proposals are refused as ``Overloaded`` until it leads, or for an election timeout at most; reads go
-        on. Raises ``NotLeader``, ``InvalidArgument`` when ``replica`` is no other voter, and ``Conflict`` when
-        another transfer is under way or no other voter was heard lately.
+        ``keep``: the preferred replica does not take it back. Proposals are refused as ``Overloaded`` until it
+        leads, or for an election timeout at most; reads go on. Raises ``NotLeader``, ``InvalidArgument`` when
+        ``replica`` is no other voter, ``Conflict`` while another is under way and when no voter was heard lately.
         """
         self.advance(now_us)
-        self._lead().handover.begin(replica)
+        self._lead().handover.begin(replica, keep)
 
     @property
     def transferee(self) -> ReplicaId:
@@ -330,6 +330,7 @@ class Raft(Group):
             self.term = term
             self.voted_for = NO_REPLICA
         self.leader = leader
+        self.keeps_office &= leader == NO_REPLICA
         self._enter(Follower(self))
         self.note(BecameFollower(self.shard, term, leader, reason))
 

@@ -148,6 +148,7 @@ class Follower(RoleState):
                 raft.refuse(f"replica {sender} claims term {raft.term}, which replica {raft.leader} leads")
                 return False
             raft.leader = sender
+            raft.keeps_office = False
             raft.note(BecameFollower(raft.shard, raft.term, sender, "heard from the leader"))
         self._heard_us = raft.now_us
         self._connected = True
@@ -278,4 +279,5 @@ class Follower(RoleState):
     def timeout_now(self, message: TimeoutNow) -> None:
         """Leadership transfer (thesis 3.10): campaign at once, without asking first."""
         if self.hear(message.from_replica) and self.raft.may_campaign():
+            self.raft.keeps_office = message.keep
             self.raft.become_candidate(transfer=True)

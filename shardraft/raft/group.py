@@ -25,8 +25,9 @@ class Group:
 
     ``restoring`` is the index of a snapshot that is being installed, or None. ``promised_until_us``:
     with leases on, no vote is given before (0 with leases off). ``preferred``: who should lead when it
-    can, or ``NO_REPLICA``. ``contact_of``: how the group comes to rest on its host's rounds, or None: it
-    never does. ``resting_on``: the contact with the leader's host that a follower rests on.
+    can, or ``NO_REPLICA``. ``keeps_office``: an operator wants this replica to lead all the same, until it
+    follows another leader (decision 0012). ``contact_of``: how the group comes to rest on its host's rounds,
+    or None: it never does. ``resting_on``: the contact with the leader's host that a follower rests on.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Group:
         "heartbeat_us",
         "is_sole_voter",
         "is_voter",
+        "keeps_office",
         "leader",
         "lease_us",
         "log",
@@ -103,6 +105,7 @@ class Group:
         self.deadline_us = 0
         self.has_ready = self.term != hard_state.current_term
         self.preferred = preferred
+        self.keeps_office = False
         self.contact_of = contact_of
         self.resting_on: Contact | None = None
         self.lease_us = config.lease_ms * 1000
@@ -125,6 +128,15 @@ class Group:
         for membership in reversed(self.configurations.since(0)):
             host = host or membership.host_of(replica)
         return host
+
+    @property
+    def awaited(self) -> ReplicaId:
+        """Which other replica this one, when it leads, hands over to as soon as it can; ``NO_REPLICA`` for none."""
+        return NO_REPLICA if self.keeps_office or self.preferred == self.replica else self.preferred
+
+    def keep_office(self) -> None:
+        """An operator wants this leader to go on leading, whatever replica is preferred."""
+        self.keeps_office = True
 
     def advance(self, now_us: int) -> None:
         """Learn the time; a caller's time that goes back is taken as standing still."""

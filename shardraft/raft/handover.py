@@ -24,6 +24,7 @@ class Handover:
     __slots__ = (
         "_committed_before",
         "_deadline_us",
+        "_keep",
         "_leader",
         "_preferred_since_us",
         "_preferred_wait_us",
@@ -36,13 +37,14 @@ class Handover:
         self._leader = leader
         self.target = NO_REPLICA
         self._deadline_us = 0
+        self._keep = False
         self._told = False
         self._committed_before = raft.commit_index
         self._preferred_since_us = raft.now_us
         self._preferred_wait_us = raft.config.preferred_after_ms * 1000
 
-    def begin(self, replica: ReplicaId | None) -> None:
-        """Hand over to ``replica``, or to whoever is best.
+    def begin(self, replica: ReplicaId | None, keep: bool) -> None:
+        """Hand over to ``replica``, or to whoever is best, who is to ``keep`` the office or not.
 
         Raises ``InvalidArgument`` for what is no other voter, ``Conflict`` while a transfer to another is
         under way and when no other voter was heard for an election timeout.
@@ -52,17 +54,19 @@ class Handover:
             raise InvalidArgument(f"replica {replica} is no other voter of this group", shard=raft.shard)
         if self.target != NO_REPLICA:
             if replica in (None, self.target):
+                self._keep |= keep
                 return
             raise Conflict(f"the leadership is being handed to replica {self.target}", shard=raft.shard)
         self._leader.wake()
         target = self._best() if replica is None else self._leader.progress[replica]
         if target is None:
             raise Conflict("no other voter was heard for an election timeout", shard=raft.shard)
-        self._begin(target.replica)
+        self._begin(target.replica, keep)
 
-    def _begin(self, replica: ReplicaId) -> None:
+    def _begin(self, replica: ReplicaId, keep: bool) -> None:
         raft = self._leader.raft
         self.target = replica
+        self._keep = keep
         self._told = False
         self._deadline_us = raft.now_us + raft.election_timeout_us_max
         raft.note(TransferBegan(raft.shard, raft.term, replica))
@@ -88,13 +92,13 @@ class Handover:
             return
         if leader.progress[self.target].match_index == leader.raft.log.last_index:
             self._told = True
-            self.tell(self.target)
+            self.tell(self.target, self._keep)
 
-    def tell(self, replica: ReplicaId) -> None:
+    def tell(self, replica: ReplicaId, keep: bool = False) -> None:
         """TimeoutNow leaves; the lease ends before it (PROTOCOL)."""
         raft = self._leader.raft
         self._leader.lease.end()
-        raft.send(TimeoutNow(raft.shard, raft.term, raft.replica, replica))
+        raft.send(TimeoutNow(raft.shard, raft.term, raft.replica, replica, keep))
 
     def best_for_retirement(self) -> ReplicaId:
         """Who may take over at once from a leader that left the configuration; 0 when nobody holds the whole log."""
@@ -111,7 +115,7 @@ class Handover:
         elif raft.now_us >= self._deadline_us:
             self._give_up()
         elif self._told:
-            self.tell(self.target)
+            self.tell(self.target, self._keep)
 
     def _give_up(self) -> None:
         raft = self._leader.raft
@@ -130,9 +134,9 @@ class Handover:
         """
         leader, raft = self._leader, self._leader.raft
         committed_before, self._committed_before = self._committed_before, raft.commit_index
-        if raft.preferred in (NO_REPLICA, raft.replica):
+        if raft.awaited == NO_REPLICA:
             return
-        progress = leader.progress.get(raft.preferred)
+        progress = leader.progress.get(raft.awaited)
         follows = (
             progress is not None
             and progress.replica in raft.membership.voters
@@ -142,4 +146,4 @@ class Handover:
         if not follows:
             self._preferred_since_us = raft.now_us
         elif raft.now_us - self._preferred_since_us >= self._preferred_wait_us and raft.membership_settled:
-            self._begin(raft.preferred)
+            self._begin(raft.awaited, keep=False)

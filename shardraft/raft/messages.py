@@ -143,12 +143,16 @@ class HeartbeatReply:
 
 @attrs.frozen(slots=True)
 class TimeoutNow:
-    """Leadership transfer (thesis 3.10): campaign at once."""
+    """Leadership transfer (thesis 3.10): campaign at once.
+
+    ``keep``: an operator asked for it, so the receiver does not hand the office on to the preferred replica.
+    """
 
     shard: ShardId
     term: Term
     from_replica: ReplicaId
     to_replica: ReplicaId
+    keep: bool = False
 
 
 RaftMessage: TypeAlias = (

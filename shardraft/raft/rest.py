@@ -62,9 +62,9 @@ class Rest:
         leader, raft = self._leader, self._leader.raft
         if raft.contact_of is None or raft.lease_us or leader.engaged or leader.reads.count or leader.push.is_pending:
             return False
-        if raft.preferred in (NO_REPLICA, raft.replica):
+        if raft.awaited == NO_REPLICA:
             return True
-        preferred = leader.progress.get(raft.preferred)
+        preferred = leader.progress.get(raft.awaited)
         return preferred is None or raft.now_us - preferred.active_us > raft.election_timeout_us_max
 
     def _is_settled(self) -> bool:

@@ -32,7 +32,7 @@ def write_shard_map(builder: Any, shard_map: ShardMap) -> None:
         place.shard = shard.shard
         place.start = shard.key_range.start
         place.end = shard.key_range.end
-        _write_membership(place.init("membership"), shard.membership)
+        write_membership(place.init("membership"), shard.membership)
 
 
 def read_shard_map(reader: Any) -> ShardMap:
@@ -44,13 +44,14 @@ def read_shard_map(reader: Any) -> ShardMap:
         reader.slots,
         tuple(HostPlace(place.host, place.endpoint) for place in reader.hosts),
         tuple(
-            Shard(place.shard, KeyRange(place.start, place.end), _read_membership(place.membership))
+            Shard(place.shard, KeyRange(place.start, place.end), read_membership(place.membership))
             for place in reader.shards
         ),
     )
 
 
-def _write_membership(builder: Any, membership: Membership) -> None:
+def write_membership(builder: Any, membership: Membership) -> None:
+    """Fill the ``Membership`` struct behind ``builder``; it does not say who is ``leaving``."""
     for place, member in zip(builder.init("members", len(membership.members)), membership.members, strict=True):
         place.replica = member.replica
         place.host = member.host
@@ -60,7 +61,8 @@ def _write_membership(builder: Any, membership: Membership) -> None:
     builder.leaving = membership.leaving
 
 
-def _read_membership(reader: Any) -> Membership:
+def read_membership(reader: Any) -> Membership:
+    """The value of a ``Membership`` struct."""
     return Membership(
         tuple(Member(place.replica, place.host) for place in reader.members),
         tuple(reader.voters),

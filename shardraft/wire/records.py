@@ -139,11 +139,11 @@ def _unpack_heartbeat_replies(rows: Rows, _: Any) -> Sequence[HeartbeatReply]:
 
 
 def _pack_timeout_now(message: TimeoutNow) -> bytes:
-    return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, 0, message.term)
+    return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, message.keep, message.term)
 
 
 def _unpack_timeout_nows(rows: Rows, _: Any) -> Sequence[TimeoutNow]:
-    return [TimeoutNow(shard, term, sender, target) for shard, sender, target, _, term in rows]
+    return [TimeoutNow(shard, term, sender, target, word & _FLAG == 1) for shard, sender, target, word, term in rows]
 
 
 def _pack_copy_chunk(message: CopyChunk) -> bytes:

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
+
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.kv.commands import BatchResult
 from shardraft.kv.requests import (
     ChildStatus,
     ClientReply,
     ErrorReply,
+    FollowerStatus,
     LearnerPlace,
     MapReply,
     ReadReply,
     ScanReply,
     ShardStatus,
+    SnapshotReply,
     StatusReply,
+    TransferReply,
     WriteReply,
 )
 from shardraft.types import INTEGER_MAX
-from shardraft.wire.maps import read_shard_map, shard_map_bytes, write_shard_map
+from shardraft.wire.maps import read_membership, read_shard_map, shard_map_bytes, write_membership, write_shard_map
 from shardraft.wire.refusals import read_error, write_error
 from shardraft.wire.schema import MALFORMED, data_list, items_bytes, load, open_message, pack_numbers, unpack_numbers
 
@@ -164,7 +169,8 @@ def _decode_map(request_id: int, reader: Any) -> ClientReply:
 
 def _encode_status(reply: StatusReply) -> bytes:
     places = sum(48 + 4 * len(child.endpoint) for child in reply.children)
-    message = _begin(reply.request_id, 16 * len(reply.shards) + places // 8)
+    members = sum(32 * len(shard.membership.members) + 32 * len(shard.followers) for shard in reply.shards)
+    message = _begin(reply.request_id, 32 * len(reply.shards) + (places + members) // 8)
     status = message.init("status")
     status.host = reply.host
     status.version = reply.version
@@ -196,6 +202,14 @@ def _write_shard_status(builder: Any, status: ShardStatus) -> None:
     builder.logBytes = status.log_bytes
     builder.revision = status.revision
     builder.sessions = status.sessions
+    write_membership(builder.init("membership"), status.membership)
+    builder.leaving = status.membership.leaving
+    builder.membershipIndex = status.membership_index
+    for place, follower in zip(builder.init("followers", len(status.followers)), status.followers, strict=True):
+        place.replica = follower.replica
+        place.matchIndex = follower.match_index
+        place.silentMs = follower.silent_ms
+        place.copying = follower.copying
 
 
 def _decode_status(request_id: int, reader: Any) -> ClientReply:
@@ -229,6 +243,40 @@ def _read_shard_status(reader: Any) -> ShardStatus:
         log_bytes=reader.logBytes,
         revision=reader.revision,
         sessions=reader.sessions,
+        membership=attrs.evolve(read_membership(reader.membership), leaving=tuple(reader.leaving)),
+        membership_index=reader.membershipIndex,
+        followers=tuple(
+            FollowerStatus(place.replica, place.matchIndex, place.silentMs, place.copying) for place in reader.followers
+        ),
+    )
+
+
+def _encode_transfer(reply: TransferReply) -> bytes:
+    message = _begin(reply.request_id)
+    transfer = message.init("transfer")
+    transfer.leader = reply.leader
+    transfer.term = reply.term
+    return _framed(message)
+
+
+def _decode_transfer(request_id: int, reader: Any) -> ClientReply:
+    return TransferReply(request_id, reader.leader, reader.term)
+
+
+def _encode_snapshot(reply: SnapshotReply) -> bytes:
+    message = _begin(reply.request_id)
+    snapshot = message.init("snapshot")
+    snapshot.index = reply.index
+    snapshot.firstIndex = reply.first_index
+    snapshot.logBytesBefore = reply.log_bytes_before
+    snapshot.logBytes = reply.log_bytes
+    snapshot.tookUs = reply.took_us
+    return _framed(message)
+
+
+def _decode_snapshot(request_id: int, reader: Any) -> ClientReply:
+    return SnapshotReply(
+        request_id, reader.index, reader.firstIndex, reader.logBytesBefore, reader.logBytes, reader.tookUs
     )
 
 
@@ -248,6 +296,8 @@ _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
     ScanReply: _encode_scan,
     MapReply: _encode_map,
     StatusReply: _encode_status,
+    TransferReply: _encode_transfer,
+    SnapshotReply: _encode_snapshot,
     ErrorReply: _encode_error,
 }
 _DECODERS: Final[dict[str, Callable[[int, Any], ClientReply]]] = {
@@ -256,5 +306,7 @@ _DECODERS: Final[dict[str, Callable[[int, Any], ClientReply]]] = {
     "scan": _decode_scan,
     "map": _decode_map,
     "status": _decode_status,
+    "transfer": _decode_transfer,
+    "snapshot": _decode_snapshot,
     "error": _decode_error,
 }

@@ -12,7 +12,9 @@ from shardraft.kv.requests import (
     MapRequest,
     ReadRequest,
     ScanRequest,
+    SnapshotRequest,
     StatusRequest,
+    TransferRequest,
     WriteRequest,
 )
 from shardraft.wire.schema import MALFORMED, data_list, items_bytes, load, open_message
@@ -40,6 +42,8 @@ def encode_request(request: ClientRequest) -> bytes:
         return _encode_read(request)
     if isinstance(request, ScanRequest):
         return _encode_scan(request)
+    if isinstance(request, TransferRequest | SnapshotRequest):
+        return _encode_administration(request)
     message = load("client").Request.new_message(_FIXED_WORDS)
     message.requestId = request.request_id
     if isinstance(request, MapRequest):
@@ -113,6 +117,18 @@ def _encode_scan(request: ScanRequest) -> bytes:
     return _framed(message)
 
 
+def _encode_administration(request: TransferRequest | SnapshotRequest) -> bytes:
+    message = load("client").Request.new_message(_FIXED_WORDS)
+    message.requestId = request.request_id
+    message.shard = request.shard
+    message.timeoutMs = request.timeout_ms
+    if isinstance(request, TransferRequest):
+        message.init("transfer").host = request.host
+    else:
+        message.snapshot = None
+    return _framed(message)
+
+
 def _consistency(request_id: int, reader: Any) -> Consistency:
     consistency = _CONSISTENCIES.get(reader.consistency.raw)
     if consistency is None:
@@ -154,10 +170,20 @@ def _decode_status(request_id: int, _: Any) -> ClientRequest:
     return StatusRequest(request_id)
 
 
+def _decode_transfer(request_id: int, message: Any) -> ClientRequest:
+    return TransferRequest(request_id, message.shard, message.timeoutMs, message.transfer.host)
+
+
+def _decode_snapshot(request_id: int, message: Any) -> ClientRequest:
+    return SnapshotRequest(request_id, message.shard, message.timeoutMs)
+
+
 _DECODERS: Final[dict[str, Callable[[int, Any], ClientRequest]]] = {
     "write": _decode_write,
     "read": _decode_read,
     "scan": _decode_scan,
     "map": _decode_map,
     "status": _decode_status,
+    "transfer": _decode_transfer,
+    "snapshot": _decode_snapshot,
 }

@@ -169,7 +169,7 @@ class World:
         node = self.leader()
         target = self.random.choice([None, self.node().replica])
         try:
-            node.raft.transfer(target, node.now_us)
+            node.raft.transfer(target, node.now_us, keep=self.random.random() < 0.5)
         except (NotLeader, Conflict, InvalidArgument):
             return
 

@@ -35,6 +35,7 @@ from shardraft.kv.requests import (
     ClientRequest,
     Consistency,
     ErrorReply,
+    FollowerStatus,
     LearnerPlace,
     MapReply,
     MapRequest,
@@ -43,8 +44,12 @@ from shardraft.kv.requests import (
     ScanReply,
     ScanRequest,
     ShardStatus,
+    SnapshotReply,
+    SnapshotRequest,
     StatusReply,
     StatusRequest,
+    TransferReply,
+    TransferRequest,
     WriteReply,
     WriteRequest,
 )
@@ -186,6 +191,8 @@ REQUESTS: Final[dict[str, ClientRequest]] = {
     "scan": ScanRequest(3, 7, 5, 9_000, Consistency.LINEARIZABLE, b"\x00\x01", b"\x00\x02", 100, keys_only=True),
     "map": MapRequest(4),
     "status": StatusRequest(2**64 - 1),
+    "transfer": TransferRequest(5, 7, 9_000, host=3),
+    "snapshot": SnapshotRequest(6, 7, 9_000),
 }
 REPLIES: Final[dict[str, ClientReply]] = {
     "write": WriteReply(1, BatchResult(40, b"\x01\x04\x06", (39,), (40, 0, 42))),
@@ -199,9 +206,31 @@ REPLIES: Final[dict[str, ClientReply]] = {
         tier=0,
         parent=0,
         uptime_ms=123_456,
-        shards=(ShardStatus(7, "pre-candidate", 4, 2, 1, 13, 12, 11, 5, 14, 4096, 42, 3),),
+        shards=(
+            ShardStatus(7, "pre-candidate", 4, 2, 1, 13, 12, 11, 5, 14, 4096, 42, 3),
+            ShardStatus(
+                8,
+                "leader",
+                4,
+                1,
+                1,
+                13,
+                12,
+                11,
+                5,
+                14,
+                4096,
+                42,
+                3,
+                Membership((Member(1, 1), Member(4, 2)), (1,), staging=(4,), leaving=(1,)),
+                membership_index=12,
+                followers=(FollowerStatus(4, match_index=11, silent_ms=30, copying=True),),
+            ),
+        ),
         children=(ChildStatus(9, "127.0.0.1:5009", 1, 8, connected=True),),
     ),
+    "transfer": TransferReply(7, leader=3, term=9),
+    "snapshot": SnapshotReply(8, index=12, first_index=10, log_bytes_before=9000, log_bytes=800, took_us=70),
     "error": ErrorReply(6, NotLeader("ask another", leader=2, applied="unknown", shard=7)),
 }
 ERRORS: Final[tuple[ShardraftError, ...]] = (
@@ -276,6 +305,7 @@ FORMATS: Final[dict[str, Format]] = {
         f"reply_{name}": Format(encode_reply, decode_reply, reply) for name, reply in REPLIES.items() if name != "error"
     },
     "peer_frame": Format(encode_peer_frame, decode_peer_frame, PEER_MESSAGES),
+    "peer_frame_keep": Format(encode_peer_frame, decode_peer_frame, (TimeoutNow(7, 4, 1, 2, keep=True),)),
     "link_frame": Format(encode_link_frame, decode_link_frame, LINK_MESSAGES),
     "hello": Format(encode_hello, decode_hello, HELLO),
     "hello_reply": Format(

@@ -12,6 +12,7 @@ from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
     ChildStatus,
     Consistency,
+    FollowerStatus,
     LearnerPlace,
     MapReply,
     MapRequest,
@@ -20,8 +21,12 @@ from shardraft.kv.requests import (
     ScanReply,
     ScanRequest,
     ShardStatus,
+    SnapshotReply,
+    SnapshotRequest,
     StatusReply,
     StatusRequest,
+    TransferReply,
+    TransferRequest,
     WriteReply,
     WriteRequest,
 )
@@ -53,7 +58,7 @@ from shardraft.raft.messages import (
 )
 from shardraft.shards.keyspace import KeyRange
 from shardraft.shards.shard_map import HostPlace, Partitioning, ShardMap
-from shardraft.types import TERM_MAX, Membership
+from shardraft.types import TERM_MAX, Member, Membership
 from shardraft.wire.hello import Hello, Role
 
 u16 = st.integers(0, 2**16 - 1)
@@ -108,6 +113,8 @@ requests = st.one_of(
     st.builds(ScanRequest, u64, u32, u64, u32, consistencies, data, data, u32, st.booleans()),
     st.builds(MapRequest, u64),
     st.builds(StatusRequest, u64),
+    st.builds(TransferRequest, u64, u32, u32, u32),
+    st.builds(SnapshotRequest, u64, u32, u32),
 )
 shard_maps = st.builds(
     ShardMap.bootstrap,
@@ -142,7 +149,14 @@ def scan_replies(draw: st.DrawFn) -> ScanReply:
     )
 
 
-shard_statuses = st.builds(ShardStatus, u32, texts, u64, u32, u32, u64, u64, u64, u64, u64, u64, u64, u32)
+numbers = st.sets(u32, max_size=4).map(lambda them: tuple(sorted(them)))
+memberships = st.builds(
+    Membership, tuples_of(st.builds(Member, u32, u32)), numbers, numbers, staging=numbers, leaving=numbers
+)
+followers = tuples_of(st.builds(FollowerStatus, u32, u64, u64, st.booleans()))
+shard_statuses = st.builds(
+    ShardStatus, u32, texts, u64, u32, u32, u64, u64, u64, u64, u64, u64, u64, u32, memberships, u64, followers
+)
 child_statuses = st.builds(ChildStatus, u32, texts, u16, u64, st.booleans())
 replies = st.one_of(
     st.builds(WriteReply, u64, batch_results()),
@@ -150,6 +164,8 @@ replies = st.one_of(
     scan_replies(),
     st.builds(MapReply, u64, shard_maps, tuples_of(st.builds(LearnerPlace, u32, texts, u16, u32))),
     st.builds(StatusReply, u64, u32, texts, u16, u32, u64, tuples_of(shard_statuses, 3), tuples_of(child_statuses, 3)),
+    st.builds(TransferReply, u64, u32, u64),
+    st.builds(SnapshotReply, u64, u64, u64, u64, u64, u64),
 )
 
 
@@ -189,7 +205,7 @@ peer_messages = tuples_of(
         st.builds(CommitAdvance, *_between, u64),
         st.builds(Heartbeat, *_between, u64, u64),
         st.builds(HeartbeatReply, *_between, u64),
-        st.builds(TimeoutNow, *_between),
+        st.builds(TimeoutNow, *_between, st.booleans()),
         st.builds(HashCheck, *_between, u64, u64),
         st.builds(Round, u64, u64, u64, tuples_of(st.builds(Place, *_between)), tuples_of(u32)),
         st.builds(RoundReply, u64, u64, tuples_of(u32)),
