@@ -232,8 +232,6 @@ struct ShardStatus {
   # The index of the entry that brought it, or of where it is known from.
   followers @15 :List(FollowerStatus);
   # The other replicas, ascending by number, staging ones among them; only the leader knows them.
-  leaving @16 :List(UInt32);
-  # Voters that go when those in `membership.staging` become voters, ascending.
 }
 
 struct ChildStatus {

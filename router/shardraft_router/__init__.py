@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         TooStale,
         Unavailable,
     )
-    from shardraft.kv.requests import LearnerPlace, StatusReply
+    from shardraft.kv.requests import LearnerPlace, SnapshotReply, StatusReply, TransferReply
+    from shardraft_router.admin import Admin
     from shardraft_router.opening import open_router
     from shardraft_router.router import Router
     from shardraft_router.scan import Scan
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "open_router",
     "Router",
+    "Admin",
     "Scan",
     "Put",
     "Delete",
@@ -65,6 +67,8 @@ __all__ = [
     "AtLeast",
     "LearnerPlace",
     "StatusReply",
+    "SnapshotReply",
+    "TransferReply",
     "HostUnreachable",
     "ShardraftError",
     "Conflict",
@@ -84,7 +88,8 @@ _HOMES: Final = {
         "Conflict DeadlineExceeded InvalidArgument Overloaded PartialWrite SessionExpired ShardraftError TooLarge "
         "TooStale Unavailable"
     ),
-    "shardraft.kv.requests": "LearnerPlace StatusReply",
+    "shardraft.kv.requests": "LearnerPlace SnapshotReply StatusReply TransferReply",
+    "shardraft_router.admin": "Admin",
     "shardraft_router.opening": "open_router",
     "shardraft_router.router": "Router",
     "shardraft_router.scan": "Scan",

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from shardraft.errors import PartialWrite, ShardraftError
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT
 from shardraft.kv.requests import Consistency, LearnerPlace, MapRequest, StatusReply, StatusRequest
-from shardraft_router.core import Call, HostCall, WriteCall, WriteGroup
+from shardraft_router.admin import Admin
+from shardraft_router.core import Call, HostCall, Question, WriteCall, WriteGroup
 from shardraft_router.core.checks import check_scan
 from shardraft_router.driver import Driver, now_us
 from shardraft_router.scan import Scan
@@ -226,6 +227,11 @@ class Router:
 
     # --- the cluster
 
+    @property
+    def admin(self) -> Admin:
+        """What an operator may ask of the cluster."""
+        return Admin(self._driver)
+
     async def status(self, *, timeout_seconds: float | None = None) -> tuple[StatusReply | HostUnreachable, ...]:
         """What each voter host, then each learner, says of itself; ``HostUnreachable`` for one that says nothing.
 
@@ -259,9 +265,7 @@ class Router:
             asked += new
             await self._ask(new, MapRequest, deadline_us)
 
-    async def _ask(
-        self, endpoints: Sequence[str], question: type[MapRequest | StatusRequest], deadline_us: int
-    ) -> list[HostCall]:
+    async def _ask(self, endpoints: Sequence[str], question: Question, deadline_us: int) -> list[HostCall]:
         driver = self._driver
         calls = [driver.core.ask_host(endpoint, question, deadline_us) for endpoint in endpoints]
         try:

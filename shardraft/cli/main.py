@@ -30,6 +30,10 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "export": ("transfer", "Write all keys and values as JSON lines."),
         "status": ("status", "Show shards, leaders and learners."),
     },
+    "Change a running cluster": {
+        "transfer": ("leadership", "Let another host lead a shard."),
+        "snapshot": ("snapshot", "Flush state and compact logs now."),
+    },
     "Examine": {
         "sim": ("sim", "Run a cluster in the simulated world and check its promises."),
     },

@@ -10,9 +10,9 @@ import click
 
 from shardraft.cli.common import print_json, target_of, target_options, with_router
 from shardraft.cli.failures import EXIT_UNAVAILABLE, line_of
-from shardraft.cli.view import ClusterView, view_of
+from shardraft.cli.view import ClusterView, ShardView, StagingView, view_of
 from shardraft.kv.requests import StatusReply
-from shardraft.types import NO_HOST
+from shardraft.types import NO_HOST, HostId
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @target_options
 def status_command(as_json: bool, endpoints: tuple[str, ...], timeout_seconds: float) -> int:
-    """Show the shards with their leaders, terms and indexes, and the learners with tier and lag.
+    """Show the shards with their leaders, voters, terms and indexes, and the learners with tier and lag.
 
-    The exit code is 3 when a shard has no leader that can be reached.
+    \b
+    shardraft status
+    shardraft status --json
+
+    A change of voters that is under way is shown with the hosts that are catching up (staging), or the two sets of
+    voters whose majorities both count (joint). The exit code is 3 when a shard has no leader that can be
+    reached.
     """
     answers = with_router(target_of(endpoints, timeout_seconds), lambda router: router.status())
     replies = [answer for answer in answers if isinstance(answer, StatusReply)]
@@ -61,6 +67,13 @@ def as_value(view: ClusterView, silent: Sequence[HostUnreachable]) -> dict[str, 
                 "revision": shard.revision,
                 "log_bytes": shard.log_bytes,
                 "followers": [{"id": host, "lag_entries": entries} for host, entries in shard.behind],
+                "voters": list(shard.voters),
+                "voters_outgoing": list(shard.voters_outgoing),
+                "staging": [
+                    {"id": each.host, "lag_entries": each.lag_entries, "copying": each.copying}
+                    for each in shard.staging
+                ],
+                "leaving": list(shard.leaving),
             }
             for shard in view.shards
         ],
@@ -81,13 +94,18 @@ def _print_tables(view: ClusterView, silent: Sequence[HostUnreachable]) -> None:
     for host in view.hosts:
         hosts.add_row(str(host.host), str(leads[host.host]), host.version, _duration(host.uptime_ms))
     console.print(hosts)
-    shards = _table("shard", "leader", "term", "commit", "applied", "revision", "log", "behind")
+    changes = [change_of(shard) for shard in view.shards]
+    columns = ["shard", "leader", "voters", "term", "commit", "applied", "revision", "log", "behind"]
+    shards = _table(*columns, *(["change"] if any(changes) else []))
     for shard in view.shards:
         leader = str(shard.leader) if shard.leader != NO_HOST else "[red]none[/red]"
         behind = ", ".join(f"{host}: {entries:,}" for host, entries in shard.behind if entries) or "none"
         numbers = (shard.term, shard.commit_index, shard.applied_index, shard.revision)
         cells = [f"{number:,}" for number in numbers]
-        shards.add_row(str(shard.shard), leader, *cells, f"{shard.log_bytes / 1e6:.1f} MB", behind)
+        voters = " ".join(map(str, shard.voters)) or "unknown"
+        log = f"{shard.log_bytes / 1e6:.1f} MB"
+        change = [change_of(shard)] if any(changes) else []
+        shards.add_row(str(shard.shard), leader, voters, *cells, log, behind, *change)
     console.print(shards)
     if view.learners:
         learners = _table("learner", "tier", "parent", "entries behind")
@@ -97,6 +115,28 @@ def _print_tables(view: ClusterView, silent: Sequence[HostUnreachable]) -> None:
         console.print(learners)
     for each in silent:
         console.print(f"[red]unreachable[/red] {each.endpoint}: {line_of(each.error)}", highlight=False)
+
+
+def change_of(shard: ShardView) -> str:
+    """The change of voters that is under way, in words; empty when there is none."""
+    if shard.voters_outgoing:
+        return f"joint: {_numbers(shard.voters_outgoing)} -> {_numbers(shard.voters)}"
+    parts = [f"staging {staging_in_words(each)}" for each in shard.staging]
+    if shard.leaving:
+        parts.append(f"then {_numbers(shard.leaving)} leaves")
+    return ", ".join(parts)
+
+
+def staging_in_words(staging: StagingView) -> str:
+    """A host that is catching up, and how far it is."""
+    if staging.copying:
+        return f"{staging.host} (gets a full copy)"
+    lag = "unknown" if staging.lag_entries is None else f"{staging.lag_entries:,}"
+    return f"{staging.host} ({lag} behind)"
+
+
+def _numbers(hosts: Sequence[HostId]) -> str:
+    return " ".join(map(str, hosts))
 
 
 def _table(*columns: str) -> Table:

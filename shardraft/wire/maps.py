@@ -51,7 +51,7 @@ def read_shard_map(reader: Any) -> ShardMap:
 
 
 def write_membership(builder: Any, membership: Membership) -> None:
-    """Fill the ``Membership`` struct behind ``builder``; it does not say who is ``leaving``."""
+    """Fill the ``Membership`` struct behind ``builder``."""
     for place, member in zip(builder.init("members", len(membership.members)), membership.members, strict=True):
         place.replica = member.replica
         place.host = member.host

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import attrs
-
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.kv.commands import BatchResult
 from shardraft.kv.requests import (
@@ -203,7 +201,6 @@ def _write_shard_status(builder: Any, status: ShardStatus) -> None:
     builder.revision = status.revision
     builder.sessions = status.sessions
     write_membership(builder.init("membership"), status.membership)
-    builder.leaving = status.membership.leaving
     builder.membershipIndex = status.membership_index
     for place, follower in zip(builder.init("followers", len(status.followers)), status.followers, strict=True):
         place.replica = follower.replica
@@ -243,7 +240,7 @@ def _read_shard_status(reader: Any) -> ShardStatus:
         log_bytes=reader.logBytes,
         revision=reader.revision,
         sessions=reader.sessions,
-        membership=attrs.evolve(read_membership(reader.membership), leaving=tuple(reader.leaving)),
+        membership=read_membership(reader.membership),
         membership_index=reader.membershipIndex,
         followers=tuple(
             FollowerStatus(place.replica, place.matchIndex, place.silentMs, place.copying) for place in reader.followers

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from shardraft.cli.layout import Layout, Place
 from shardraft.cli.readiness import all_work
-from shardraft.cli.status import as_value
+from shardraft.cli.status import as_value, change_of
 from shardraft.cli.view import view_of
 from shardraft.errors import Unavailable
-from shardraft.kv.requests import ShardStatus, StatusReply
-from shardraft.types import Endpoint
+from shardraft.kv.requests import FollowerStatus, ShardStatus, StatusReply
+from shardraft.types import Endpoint, Member, Membership
 from shardraft_router import HostUnreachable
 
+THREE = Membership.of({1: 1, 2: 2, 3: 3})
+STAGING = Membership((*THREE.members, Member(4, 9)), (1, 2, 3), staging=(4,), leaving=(3,))
+JOINT = Membership((*THREE.members, Member(4, 9)), (1, 2, 4), voters_outgoing=(1, 2, 3))
 
-def shard(number: int, role: str, *, term: int = 3, commit: int = 10, applied: int = 10) -> ShardStatus:
+
+def shard(
+    number: int,
+    role: str,
+    *,
+    term: int = 3,
+    commit: int = 10,
+    applied: int = 10,
+    membership: Membership = THREE,
+    index: int = 0,
+    followers: tuple[FollowerStatus, ...] = (),
+) -> ShardStatus:
     return ShardStatus(
         shard=number,
         role=role,
@@ -27,6 +41,9 @@ def shard(number: int, role: str, *, term: int = 3, commit: int = 10, applied: i
         log_bytes=2_000_000,
         revision=7,
         sessions=1,
+        membership=membership,
+        membership_index=index,
+        followers=followers,
     )
 
 
@@ -127,6 +144,37 @@ def test_the_json_has_shards_learners_and_who_is_silent() -> None:
         "revision": 7,
         "log_bytes": 2_000_000,
         "followers": [{"id": 2, "lag_entries": 0}, {"id": 3, "lag_entries": 0}],
+        "voters": [1, 2, 3],
+        "voters_outgoing": [],
+        "staging": [],
+        "leaving": [],
     }
     assert value["learners"][1] == {"id": 201, "tier": 2, "parent": 101, "lag_entries": 0}
     assert value["unreachable"] == [{"endpoint": "h:4", "reason": "connection refused"}]
+
+
+def change(*statuses: ShardStatus) -> str:
+    return change_of(view_of([process(host, each) for host, each in enumerate(statuses, start=1)]).shards[0])
+
+
+def test_a_change_of_voters_is_told_with_how_far_the_new_ones_are() -> None:
+    far = FollowerStatus(replica=4, match_index=3, silent_ms=5, copying=False)
+    copied = FollowerStatus(replica=4, match_index=0, silent_ms=5, copying=True)
+    assert change(shard(1, "leader")) == ""
+    assert change(shard(1, "leader", membership=STAGING, followers=(far,))) == "staging 9 (7 behind), then 3 leaves"
+    copying = shard(1, "leader", membership=STAGING, followers=(copied,))
+    assert change(copying) == "staging 9 (gets a full copy), then 3 leaves"
+    assert change(shard(1, "leader", membership=JOINT)) == "joint: 1 2 3 -> 1 2 9"
+
+
+def test_without_a_leader_the_latest_configuration_that_anybody_knows_is_told() -> None:
+    old, new = shard(1, "follower", membership=THREE, index=4), shard(1, "follower", membership=STAGING, index=8)
+    for statuses in ((old, new), (new, old)):
+        assert change(*statuses) == "staging 9 (unknown behind), then 3 leaves"
+
+
+def test_the_json_tells_a_change_by_hosts() -> None:
+    far = FollowerStatus(replica=4, match_index=3, silent_ms=5, copying=False)
+    (told,) = as_value(view_of([process(1, shard(1, "leader", membership=STAGING, followers=(far,)))]), [])["shards"]
+    assert (told["voters"], told["leaving"]) == ([1, 2, 3], [3])
+    assert told["staging"] == [{"id": 9, "lag_entries": 7, "copying": False}]

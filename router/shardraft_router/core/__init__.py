@@ -48,7 +48,17 @@ A map: ``core`` the machine; ``calls`` what is waited for; ``lanes`` queues per 
 connections, ``map_source`` and ``host_calls`` questions; ``sessions`` numbers; ``exchange`` what they share.
 """
 
-from shardraft_router.core.calls import AtomicCall, Call, HostCall, PageCall, ReadCall, ReadGroup, WriteCall, WriteGroup
+from shardraft_router.core.calls import (
+    AtomicCall,
+    Call,
+    HostCall,
+    PageCall,
+    Question,
+    ReadCall,
+    ReadGroup,
+    WriteCall,
+    WriteGroup,
+)
 from shardraft_router.core.core import RouterCore
 from shardraft_router.core.exchange import NEVER_US, Output
 from shardraft_router.core.limits import RouterLimits
@@ -61,6 +71,7 @@ __all__ = [
     "HostCall",
     "Output",
     "PageCall",
+    "Question",
     "ReadCall",
     "ReadGroup",
     "RouterCore",

@@ -8,11 +8,11 @@ one is a part of; a part is not reported as completed, only its group is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from shardraft.errors import ShardraftError
-from shardraft.kv.requests import ClientReply, Consistency, MapRequest, StatusRequest
+from shardraft.kv.requests import ClientReply, ClientRequest, Consistency
 
 Certainty: TypeAlias = Literal["no", "unknown"]
 """What is known of an operation that has no result: certainly not applied, or outcome unknown."""
@@ -143,15 +143,23 @@ class PageCall(Call):
         """The end of the shard that was asked, as of the asking; empty means none."""
 
 
+Question: TypeAlias = Callable[[int], ClientRequest]
+"""Makes the request of a question from its request id."""
+
+
 class HostCall(Call):
-    """A question to one endpoint, answered by that very host or not at all; ``reply`` once done."""
+    """A question to one endpoint, answered by that very host or not at all; ``reply`` once done.
 
-    __slots__ = ("endpoint", "question", "reply")
+    ``changes``: it asks for something to be done, so that without an answer its outcome is unknown.
+    """
 
-    def __init__(self, endpoint: str, question: type[MapRequest | StatusRequest], deadline_us: int) -> None:
+    __slots__ = ("changes", "endpoint", "question", "reply")
+
+    def __init__(self, endpoint: str, question: Question, deadline_us: int, changes: bool) -> None:
         super().__init__(deadline_us)
         self.endpoint = endpoint
         self.question = question
+        self.changes = changes
         self.reply: ClientReply | None = None
 
 

@@ -7,7 +7,7 @@ from random import Random
 
 from shardraft.errors import InvalidArgument, ProtocolError, TooLarge, Unavailable
 from shardraft.kv.commands import ANY_REVISION, BatchCodec
-from shardraft.kv.requests import ClientReply, Consistency, LearnerPlace, MapReply, MapRequest, StatusRequest
+from shardraft.kv.requests import ClientReply, Consistency, LearnerPlace, MapReply
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import HostId
 from shardraft_router.core.batches import FrozenBatch
@@ -18,6 +18,7 @@ from shardraft_router.core.calls import (
     Group,
     HostCall,
     PageCall,
+    Question,
     ReadCall,
     ReadGroup,
     WriteCall,
@@ -190,9 +191,9 @@ class RouterCore:
         """Read one page of a scan."""
         self._start(call)
 
-    def ask_host(self, endpoint: str, question: type[MapRequest | StatusRequest], deadline_us: int) -> HostCall:
+    def ask_host(self, endpoint: str, question: Question, deadline_us: int, changes: bool = False) -> HostCall:
         """Ask the host at one endpoint itself; Unavailable when it cannot be reached."""
-        call = HostCall(endpoint, question, deadline_us)
+        call = HostCall(endpoint, question, deadline_us, changes)
         self._note_deadline(deadline_us)
         self._host_calls.submit(call)
         return call

@@ -1,10 +1,10 @@
-"""Questions to one particular host, learner or voter: its map and learners, its status."""
+"""Questions to one particular host, learner or voter: its map and learners, its status, what an operator wants."""
 
 from __future__ import annotations
 
 from shardraft.errors import ErrorCode, ProtocolError, ShardraftError, Unavailable
-from shardraft.kv.requests import ClientReply, ErrorReply, MapReply, StatusReply
-from shardraft_router.core.calls import HostCall
+from shardraft.kv.requests import ClientReply, ErrorReply, MapReply, SnapshotReply, StatusReply, TransferReply
+from shardraft_router.core.calls import Certainty, HostCall
 from shardraft_router.core.exchange import NEVER_US, Exchange, deadline_exceeded
 from shardraft_router.core.links import Link, Links, LinkState
 from shardraft_router.core.outcomes import refusal
@@ -23,14 +23,14 @@ class HostAttempt:
     def answered(self, link: Link, reply: ClientReply, now_us: int) -> None:
         if isinstance(reply, ErrorReply):
             self._exchange.fail(self._call, refusal(reply.error, maybe_applied=False))
-        elif isinstance(reply, MapReply | StatusReply):
+        elif isinstance(reply, MapReply | StatusReply | TransferReply | SnapshotReply):
             self._call.reply = reply
             self._exchange.complete(self._call)
         else:
             raise ProtocolError(ErrorCode.INVALID_ARGUMENT, f"{type(reply).__name__} cannot be the reply to a question")
 
     def lost(self, link: Link, now_us: int, reason: ShardraftError) -> None:
-        self._exchange.fail(self._call, refusal(reason, maybe_applied=False))
+        self._exchange.fail(self._call, refusal(reason, maybe_applied=self._call.changes))
 
 
 class HostCalls:
@@ -57,6 +57,7 @@ class HostCalls:
             if call.done:
                 continue
             if link.up:
+                call.sent = True
                 self._asked.append(call)
                 request = call.question(self._exchange.take_request_id())
                 self._exchange.send(link, HostAttempt(call, self._exchange), request, now_us)
@@ -71,7 +72,8 @@ class HostCalls:
         earliest = NEVER_US
         for call in [*self.waiting, *self._asked]:
             if not call.done and call.deadline_us <= now_us:
-                self._exchange.fail(call, deadline_exceeded("no", None, None))
+                certainty: Certainty = "unknown" if call.changes and call.sent else "no"
+                self._exchange.fail(call, deadline_exceeded(certainty, None, None))
             elif not call.done and call.deadline_us < earliest:
                 earliest = call.deadline_us
         return earliest
