@@ -25,7 +25,7 @@ from bench.harness.results import Line, Results
 from bench.harness.rows import Block, Outcome
 from bench.harness.runner import run_blocks
 from bench.harness.table import print_table
-from bench.harness.targets import TARGETS
+from bench.harness.targets import targets_of
 from bench.systems import all_systems
 
 DEFAULT_OUT = Path(__file__).resolve().parent / "out"
@@ -108,8 +108,7 @@ def save(results: Results, path: Path, caption: str, sentences: list[str]) -> st
 def _line_json(line: Line, results: Results) -> dict[str, object]:
     targets = [
         {"text": target.text, "bound": target.bound, "at_least": target.at_least, "value": target.value(results)}
-        for target in TARGETS
-        if target.key == line.outcome.key and line.outcome.system == "shardraft"
+        for target in targets_of(line.outcome.key, line.outcome.system)
     ]
     computed = {
         "per_second": line.per_second,

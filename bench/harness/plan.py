@@ -43,6 +43,7 @@ class Scale:
     idle_settle_seconds: float = 8.0
     idlers: tuple[str, ...] = ("shardraft", "etcd", "redis", "nats", "pysyncobj")
     memory_systems: tuple[str, ...] = ("shardraft", "etcd", "redis", "nats", "pysyncobj-at-once")
+    simulated_seeds: int = 20
     minutes_max: float = 45.0
 
 
@@ -67,11 +68,15 @@ QUICK = Scale(
     idle_settle_seconds=4.0,
     idlers=("shardraft", "etcd"),
     memory_systems=("shardraft", "etcd"),
+    simulated_seeds=4,
     minutes_max=5.0,
 )
 MEMORY_RECORDS = 100_000
 IDLE_SHARDS = 1_000
 SYNC_DELAY_MS = 5.0
+SIMULATED_SHARDS = 2
+SIMULATED_LEARNERS = 2
+"""Of ``shardraft sim`` where nothing else is said."""
 
 
 def make_plan(scale: Scale, systems: dict[str, System], *, kinds: Iterable[str] = ()) -> list[Block]:
@@ -79,7 +84,7 @@ def make_plan(scale: Scale, systems: dict[str, System], *, kinds: Iterable[str] 
 
     ``kinds`` picks rows by how their keys begin; none picks all.
     """
-    wishes = [*_puts(scale), *_reads(scale), *_mixes(scale), *_variations(scale), *_rest(scale)]
+    wishes = [*_puts(scale), *_reads(scale), *_mixes(scale), *_variations(scale), *_rest(scale), *_simulated(scale)]
     blocks: list[Block] = []
     for name, cluster, rows in wishes:
         system = systems.get(name)
@@ -182,3 +187,12 @@ def _rest(scale: Scale) -> list[Wish]:
     wishes.append(("shardraft", Cluster(shards=IDLE_SHARDS), [many]))
     memory = Row(key="memory", kind=Kind.MEMORY, records=MEMORY_RECORDS)
     return [*wishes, *((name, Cluster(), [memory]) for name in scale.memory_systems)]
+
+
+def _simulated(scale: Scale) -> list[Wish]:
+    events = Row(key="simulator-events", kind=Kind.SIMULATION, times=scale.simulated_seeds)
+    idle = Row(key="simulator-idle", kind=Kind.SIMULATED_IDLE, seconds=scale.seconds)
+    return [
+        ("simulator", Cluster(shards=SIMULATED_SHARDS, readers=SIMULATED_LEARNERS), [events]),
+        ("simulator", Cluster(shards=SIMULATED_SHARDS), [idle]),
+    ]

@@ -22,7 +22,12 @@ class Kind(StrEnum):
     FAILOVER = "failover"
     IDLE = "idle"
     MEMORY = "memory"
+    SIMULATION = "simulator-events"
+    SIMULATED_IDLE = "simulator-idle"
 
+
+SIMULATED = frozenset({Kind.SIMULATION, Kind.SIMULATED_IDLE})
+"""Rows that are run by a program of their own, which starts no server."""
 
 YCSB_MIXES = {
     "A": "50 % reads, 50 % updates",
@@ -49,8 +54,9 @@ class Row:
     """One line to measure.
 
     ``key`` is the same for every system that runs the same work. ``batch`` is how many keys one call carries,
-    ``records`` how many are written before, ``times`` how often a failover is repeated. ``seconds`` is the timed
-    part, ``warm_up_seconds`` the same work before it, or for an idle row the time to come to rest.
+    ``records`` how many are written before, ``times`` how often a failover is repeated, or how many seeds are
+    simulated. ``seconds`` is the timed part, ``warm_up_seconds`` the same work before it, or for an idle row the
+    time to come to rest.
     """
 
     key: str
@@ -72,6 +78,8 @@ class Row:
             return "entries"
         if self.kind is Kind.GET_MANY:
             return "keys"
+        if self.kind in SIMULATED:
+            return "events" if self.kind is Kind.SIMULATION else "simulated seconds"
         return "gets" if self.kind in (Kind.GETS, Kind.STALE_GETS) else "operations"
 
     @property
@@ -90,6 +98,8 @@ class Row:
             Kind.FAILOVER: f"kill -9 of the leader under 100 puts/s, {self.times} times",
             Kind.IDLE: "idle",
             Kind.MEMORY: f"memory after {self.records:,} keys",
+            Kind.SIMULATION: f"simulator events, default faults and every invariant, {self.times} seeds",
+            Kind.SIMULATED_IDLE: "simulated seconds per second, idle",
         }[self.kind] + (f", for {self.seconds:.0f} s" if self.key.endswith("-steady") else "")
 
     @classmethod

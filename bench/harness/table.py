@@ -49,7 +49,8 @@ def cells(line: Line, results: Results) -> list[Text]:
     checked = f"{found.read_back:,}" if found.read_back else ""
     body = [_rate(line), *map(_milliseconds, (p50, p99, p999))]
     body += [_number(line.cpu_us_per_operation), _number(line.disk_bytes_per_operation)]
-    body += [f"{found.rss_bytes / MIB:,.0f}\n(largest {found.rss_bytes_largest / MIB:,.0f})", checked, targets]
+    memory = f"{found.rss_bytes / MIB:,.0f}\n(largest {found.rss_bytes_largest / MIB:,.0f})"
+    body += [memory if found.rss_bytes else "", checked, targets]
     return [Text(cell) for cell in head + body]
 
 

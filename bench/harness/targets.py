@@ -14,7 +14,7 @@ OWN = "shardraft"
 
 @attrs.frozen(slots=True)
 class Target:
-    """``measure`` of the row ``key`` on shardraft, divided by that of another line unless ``other`` is empty.
+    """``measure`` of the row ``key`` on ``system``, divided by that of another line unless ``other`` is empty.
 
     ``other`` is (row, system). ``text`` says in words what is compared.
     """
@@ -26,10 +26,11 @@ class Target:
     at_least: bool
     other: tuple[str, str] = ("", "")
     other_measure: Measure | None = None
+    system: str = OWN
 
     def value(self, results: Results) -> float | None:
         """None when a line is missing or failed."""
-        own = _of(results.line(self.key, OWN), self.measure)
+        own = _of(results.line(self.key, self.system), self.measure)
         if not self.other[0]:
             return own
         other = _of(results.line(*self.other), self.other_measure or self.measure)
@@ -41,10 +42,14 @@ class Target:
     def describe(self, results: Results) -> str:
         """As it stands in the table: the value, the bound, and whether it is met."""
         value = self.value(results)
-        bound = f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+        bound = f"{'≥' if self.at_least else '≤'} {_number(self.bound)}"
         if value is None:
             return f"{self.text}: {bound}, not measured"
-        return f"{self.text}: {value:.3g}, {bound} {'✓' if self.is_met(value) else '✗'}"
+        return f"{self.text}: {_number(value)}, {bound} {'✓' if self.is_met(value) else '✗'}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
 
 
 def _of(line: Line | None, measure: Measure) -> float | None:
@@ -119,9 +124,11 @@ TARGETS = (
     Target("failover", "longest gap in s", worst_gap, 0.6, False),
     _against("puts-256-slow-sync", OWN, 0.5, "rate / without the delay", "puts-256"),
     _against("batches-100-slow-sync", OWN, 0.8, "rate / without the delay", "batches-100"),
+    Target("simulator-events", "events/s on one core", rate, 20_000, True, system="simulator"),
+    Target("simulator-idle", "simulated s per s on one core", rate, 200, True, system="simulator"),
 )
 
 
 def targets_of(key: str, system: str) -> list[Target]:
     """The targets that stand beside this row."""
-    return [target for target in TARGETS if target.key == key and system == OWN]
+    return [target for target in TARGETS if (target.key, target.system) == (key, system)]

@@ -18,6 +18,7 @@ def all_systems() -> dict[str, System]:
     from bench.systems.redis import Redis
     from bench.systems.redis_benchmark import RedisBenchmark
     from bench.systems.shardraft import Shardraft
+    from bench.systems.simulator import Simulator
 
     found: list[System] = [
         Shardraft("shardraft", "trio"),
@@ -29,6 +30,7 @@ def all_systems() -> dict[str, System]:
         Nats(),
         PySyncObj("pysyncobj", sends_at_once=False),
         PySyncObj("pysyncobj-at-once", sends_at_once=True),
+        Simulator(),
     ]
     return {system.name: system for system in found}
 

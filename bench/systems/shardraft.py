@@ -12,7 +12,7 @@ import anyio
 
 from bench.harness.launching import LOOPBACK, Processes, free_ports
 from bench.harness.ports import Servers
-from bench.harness.rows import Cluster, Kind
+from bench.harness.rows import SIMULATED, Cluster, Kind
 from shardraft import __version__
 from shardraft.cli.view import ClusterView, view_of
 from shardraft.errors import ShardraftError
@@ -134,7 +134,7 @@ class ShardraftClient:
 class Shardraft:
     """This project, from the checkout that the benchmark lies in."""
 
-    offers = frozenset(Kind)
+    offers = frozenset(Kind) - SIMULATED
     is_ordered = True
     promise = "fsync on a majority"
     promise_in_full = "A write is acknowledged once a majority of the shard's voters have it fsynced in their logs."
@@ -154,7 +154,7 @@ class Shardraft:
         shards = f"{cluster.shards:,} shard{'s' if cluster.shards > 1 else ''}"
         learners = f", {cluster.readers} learner{'s' if cluster.readers > 1 else ''}" if cluster.readers else ""
         delay = f", {cluster.sync_delay_ms:g} ms added to each sync" if cluster.sync_delay_ms else ""
-        return f"{_hosts(cluster.members)}, {shards}{learners}{delay}"
+        return f"{hosts_in_words(cluster.members)}, {shards}{learners}{delay}"
 
     def start(self, directory: Path, cluster: Cluster) -> Servers:
         return ShardraftServers(directory, cluster)
@@ -167,5 +167,5 @@ class Shardraft:
         return ShardraftClient(router, resources)
 
 
-def _hosts(count: int) -> str:
+def hosts_in_words(count: int) -> str:
     return "1 host" if count == 1 else f"{count} hosts"

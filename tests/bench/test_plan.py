@@ -9,6 +9,7 @@ from bench.harness.ports import System
 from bench.harness.rows import Kind
 from bench.harness.targets import OWN, TARGETS
 from bench.systems import all_systems
+from shardraft.sim.options import SimulationOptions
 from tests.bench.fake import FakeSystem
 
 
@@ -26,7 +27,7 @@ def test_every_target_has_its_rows_in_both_plans() -> None:
     for quick in (False, True):
         rows = planned(quick)
         for target in TARGETS:
-            assert (target.key, OWN) in rows
+            assert (target.key, target.system) in rows
             if target.other[0]:
                 assert target.other in rows, target
 
@@ -41,6 +42,18 @@ def test_the_workloads_that_were_asked_for_are_there() -> None:
     repeated = {key for key in keys if re.fullmatch(r"(puts|batches)-\d+", key)}
     assert {f"{key}-slow-sync" for key in repeated} <= keys
     assert "idle-shards-1000" in keys
+
+
+def test_the_simulator_is_measured_as_shardraft_sim_runs_it_and_idle() -> None:
+    for scale in (FULL, QUICK):
+        events, idle = make_plan(scale, all_systems(), kinds=["simulator"])
+        assert [row.workload for row in (*events.rows, *idle.rows)] == [
+            f"simulator events, default faults and every invariant, {scale.simulated_seeds} seeds",
+            "simulated seconds per second, idle",
+        ]
+        assert events.cluster.shards == idle.cluster.shards == SimulationOptions(seed=1).shards
+        assert (1,) * events.cluster.readers == SimulationOptions(seed=1).learners
+        assert (events.cluster.members, idle.cluster.members, idle.cluster.readers) == (3, 3, 0)
 
 
 def test_systems_take_turns_and_go_backwards_in_the_second_round() -> None:
