@@ -117,8 +117,13 @@ class Limits:
     """Results kept per session; a sequence this far above ``answered_below`` is refused as Overloaded."""
     log_bytes_max: int = _positive(64 << 20)
     """Log kept per shard before it is compacted (never past the flushed ``last_applied``)."""
+    log_held_bytes_max: int = _positive(1 << 30)
+    """Log kept per shard where it is held for a follower that was heard lately; above it the log is cut, and the
+    follower may need a copy. While one is on its way, and its receiver catches up, ``host_log_bytes_max`` counts."""
+    log_hold_ms_max: int = _positive(30_000)
+    """A follower that was not heard for this long has no log held for it any more."""
     host_log_bytes_max: int = _positive(4 << 30)
-    """Log kept by all shards of a host together; above it the largest logs may hold less than ``log_bytes_max``."""
+    """Log kept by all shards of a host together; above it the largest logs may hold less, held or not."""
     write_buffer_bytes_max: int = _positive(48 << 20)
     """Applied state waiting in memory, per host; at it a flush begins, at twice it applying waits for the flush."""
     flush_age_ms_max: int = _positive(30_000)

@@ -175,6 +175,8 @@ def test_the_limits_of_the_readme_are_those_of_the_program() -> None:
     assert limits.session_timeout_ms == 3_600_000
     assert "one hour since the session was last used" in README
     assert f"| log kept per shard | {limits.log_bytes_max >> 20} MiB" in README
+    held = f"follower that was heard within {limits.log_hold_ms_max // 1000} s | {limits.log_held_bytes_max >> 30} GiB"
+    assert f"| log held per shard for a {held} |" in README
     assert f"| log kept per host | {limits.host_log_bytes_max >> 30} GiB" in README
     copies = f"{limits.copies_max} at once, {limits.copy_bytes_per_second_max >> 20} MiB/s together"
     assert f"| full copies sent by one host | {copies} |" in README

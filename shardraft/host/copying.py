@@ -76,9 +76,14 @@ class Copying:
     def spooled(self, event: CopySpooled) -> None:
         self._outbound.spooled(event)
 
-    def index_on_its_way(self, shard: ShardId) -> Index | None:
-        """Entries above this index will be asked for by those who receive a copy."""
-        return self._outbound.index_on_its_way(shard)
+    def needed_above(self, shard: ShardId) -> Index | None:
+        """Entries above this index are or may be asked for by those who receive a copy of this host, or just did."""
+        return self._outbound.needed_above(shard)
+
+    def index_on_its_way_to(self, shard: ShardId, replica: ReplicaId) -> Index:
+        """The index of the copy that is on its way to that follower; 0 while it is not known."""
+        voter = self._voters[shard]
+        return self._outbound.index_on_its_way_to(shard, voter.host_of(replica))
 
     @property
     def deadline_us(self) -> int | None:

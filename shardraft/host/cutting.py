@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shardraft.host.commits import Commits
+from shardraft.host.compaction import compaction_at
 from shardraft.host.copying import Copying
-from shardraft.host.flushing import compaction_at
 from shardraft.host.followers import held_by_live_followers
 from shardraft.host.replica import Replica
 from shardraft.host.voter import Voter
@@ -42,5 +42,5 @@ class Cutting:
         voter = self._voters.get(shard)
         if voter is not None:
             held += held_by_live_followers(voter, now_us)
-        copied = self._copying.index_on_its_way(shard)
+        copied = self._copying.needed_above(shard)
         return held if copied is None else [*held, copied]

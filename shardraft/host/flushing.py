@@ -1,4 +1,4 @@
-"""When applied state goes to disk, and how far logs may be compacted behind it.
+"""When applied state goes to disk; ``compaction`` cuts logs behind it.
 
 State is applied into memory and flushed in whole images (DESIGN section 3): an image equals
 exactly the state at its ``last_applied``, and leaves only once the log is persisted that far
@@ -7,15 +7,13 @@ exactly the state at its ``last_applied``, and leaves only once the log is persi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import attrs
 
 from shardraft.config import Limits
 from shardraft.host.replica import Replica
 from shardraft.host.turn import StateBatch
 from shardraft.kv.machine import MachineImage
-from shardraft.types import Index, ShardId, Term
+from shardraft.types import ShardId
 
 
 @attrs.frozen(slots=True)
@@ -43,8 +41,6 @@ class Flushing:
         self._submitted: _Flush | None = None
         self._wanted = False
         self.buffer_bytes = 0
-        self.log_bytes_max = limits.log_bytes_max
-        """What the log of each shard may hold at present."""
 
     @property
     def stalled(self) -> bool:
@@ -140,47 +136,3 @@ class Flushing:
     def is_flushing(self, replica: Replica) -> bool:
         """A flush that holds an image of ``replica`` is under way."""
         return any(flush is not None and replica in flush.replicas for flush in (self._waiting, self._submitted))
-
-    def share_log_room(self, logs_bytes: Iterable[int]) -> None:
-        """Work out anew what each log may hold, given what each holds, so that all keep to ``host_log_bytes_max``.
-
-        The largest give way first: small logs keep what they have, and what these leave is shared evenly.
-        """
-        limits = self._limits
-        self.log_bytes_max = limits.log_bytes_max
-        room, ascending = limits.host_log_bytes_max, sorted(logs_bytes)
-        for place, log_bytes in enumerate(ascending):
-            share = room // (len(ascending) - place)
-            if log_bytes > share:
-                self.log_bytes_max = min(share, limits.log_bytes_max)
-                return
-            room -= log_bytes
-
-    def compaction_of(self, replica: Replica, keep_above: Index | None) -> tuple[ShardId, Index, Term] | None:
-        """Where to cut the log of ``replica``: by bytes, never past the flushed ``last_applied`` (PROTOCOL).
-
-        ``keep_above``: entries above that index stay (a copy at that index is on its way), until the
-        log is twice as long as it may be.
-        """
-        log = replica.log
-        bytes_max = self.log_bytes_max
-        if log.log_bytes <= bytes_max:
-            return None
-        # Cutting a quarter at a time keeps the deletes few and leaves a briefly slow follower its entries.
-        wanted = log.cut_for_bytes(bytes_max - bytes_max // 4)
-        if keep_above is not None and log.log_bytes <= 2 * bytes_max:
-            wanted = min(wanted, keep_above)
-        cut = min(wanted, replica.machine.flushed_index)
-        if cut < wanted:
-            self.want()
-        return compaction_at(replica, cut)
-
-
-def compaction_at(replica: Replica, cut: Index) -> tuple[ShardId, Index, Term] | None:
-    """Delete the entries of ``replica`` up to and with ``cut``, which are flushed; None when they are gone already."""
-    assert cut <= replica.machine.flushed_index, "compaction never passes the flushed last_applied"
-    if cut < replica.log.first_index:
-        return None
-    term = replica.log.term_at(cut)
-    assert term is not None, "an entry that is still in the log has a term"
-    return replica.shard, cut, term

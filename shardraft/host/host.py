@@ -10,6 +10,7 @@ from shardraft.host import events
 from shardraft.host.administration import Administration
 from shardraft.host.clients import Clients
 from shardraft.host.commits import Commits
+from shardraft.host.compaction import Compaction
 from shardraft.host.copying import Copying
 from shardraft.host.cutting import Cutting
 from shardraft.host.deadlines import Deadlines
@@ -81,6 +82,7 @@ class Host:
                 self._add_followed(stored)
         outbound = OutboundCopies(config.limits, first_number, store.read_chunk, self._log_first_index)
         self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
+        self.compaction = Compaction(config.limits, self.flushing, self.copying, self.commits.compact, self.outbox)
         cutting = Cutting(self.voters, self.tree.feed, self.copying, self.commits)
         self.administration = Administration(
             self.host, self.voters, self.replicas, self.pending, self.flushing, cutting, config.raft, self.touch
@@ -213,9 +215,9 @@ class Host:
 
     def _state_flushed(self, event: events.StateFlushed) -> None:
         self.flushing.flushed(event.number)
-        self.flushing.share_log_room(replica.log.log_bytes for replica in self.replicas.values())
+        self.compaction.share_room(replica.log.log_bytes for replica in self.replicas.values())
         for replica in self.replicas.values():
-            self.consider_compaction(replica)
+            self.compaction.consider(replica, event.now_us)
         for voter in self.voters.values():
             if voter.applied_behind:
                 self._touched[voter.shard] = voter
@@ -296,8 +298,8 @@ class Host:
         voter.compare()
         voter.pass_on_reads(self.reads)
         self.tree.committed(voter)
-        if voter.log.log_bytes > self.flushing.log_bytes_max:
-            self.consider_compaction(voter)
+        if voter.log.log_bytes > self.compaction.log_bytes_max:
+            self.compaction.look(voter, now_us)
 
     def _apply(self, voter: Voter, now_us: int) -> None:
         if self.flushing.stalled or voter.installing:
@@ -305,15 +307,6 @@ class Host:
         self.flushing.apply(voter, now_us)
         if voter.applied_behind:
             self._touched[voter.shard] = voter
-
-    def consider_compaction(self, replica: Replica) -> None:
-        """Cut the log of ``replica`` if it is longer than it may be and the state behind it is flushed."""
-        if replica.installing:
-            return
-        compaction = self.flushing.compaction_of(replica, self.copying.index_on_its_way(replica.shard))
-        if compaction is not None:
-            replica.compact(compaction[1])
-            self.commits.compact(compaction)
 
     def finish_turn(self, number: int, now_us: int) -> Outcome:
         """The log batch of that turn is durable: what rested on it may leave."""

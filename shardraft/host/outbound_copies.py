@@ -158,9 +158,23 @@ class OutboundCopies:
         """There is nothing to send, to begin, to drop or to say, and no time that matters."""
         return not (self._snapshots or self._transfers or self._waiting or self._commands)
 
-    def index_on_its_way(self, shard: ShardId) -> Index | None:
-        """The lowest index of a copy of ``shard`` that is being sent: entries above it will be asked for."""
-        return min((t.sender.index for t in self._sending() if t.snapshot.shard == shard), default=None)
+    def needed_above(self, shard: ShardId) -> Index | None:
+        """The lowest index of a snapshot of ``shard`` that is sent, or kept for more: entries above it are needed.
+
+        0 while one is being spooled, since its index is not known; None when there is none. A snapshot is kept
+        for ``copy_keep_ms`` after it was last sent, so its receivers have that time to find what follows it.
+        """
+        needed = None
+        for snapshot in self._snapshots.values():
+            if snapshot.shard == shard and (snapshot.senders or snapshot.is_current):
+                index = snapshot.copy.index if snapshot.copy is not None else 0
+                needed = index if needed is None else min(needed, index)
+        return needed
+
+    def index_on_its_way_to(self, shard: ShardId, host: HostId) -> Index:
+        """The index of the copy that is on its way to the follower on ``host``; 0 while it is not known."""
+        transfer = self._transfers.get((shard, host, 0))
+        return 0 if transfer is None or transfer.snapshot.copy is None else transfer.snapshot.copy.index
 
     def is_spooling(self, shard: ShardId) -> bool:
         """A snapshot of ``shard`` was asked for and is not there yet."""

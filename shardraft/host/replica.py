@@ -53,6 +53,8 @@ class Replica:
         """Reads are answered; not while a copy is being installed, nor once a learner's log diverged."""
         self.installing = False
         """A received copy is about to replace state and log: no entry is taken or applied."""
+        self.compaction_due_us = 0
+        """From when on a log that is too long, and held for somebody, is looked at again."""
         self._codec = codec
         self._limits = limits
         self._pending = pending

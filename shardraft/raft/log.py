@@ -19,13 +19,17 @@ votes, turns in flight"; the append ABA race of etcd-io/raft).
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
+from typing import Final
 
 from shardraft.errors import Compacted, StorageError
 from shardraft.raft.entry import Entry, decode_entry
 from shardraft.raft.ready import HardState, LogReader, LogSummary, LogWrite
 from shardraft.types import Index, ShardId, Term
+
+_CUT_BLOCK: Final = 4_096
+"""A log's sizes are added up in blocks of so many entries: a held log may have millions."""
 
 
 class RaftLog:
@@ -124,9 +128,14 @@ class RaftLog:
         excess = self.log_bytes - bytes_max
         if excess <= 0:
             return self.first_index - 1
-        for offset, dropped in enumerate(accumulate(self._sizes)):
-            if dropped >= excess:
-                return self.first_index + offset
+        begin = dropped = 0
+        while begin < len(self._sizes):
+            block = self._sizes[begin : begin + _CUT_BLOCK]
+            block_bytes = sum(block)
+            if dropped + block_bytes >= excess:
+                return self.first_index + begin + bisect_left(list(accumulate(block)), excess - dropped)
+            dropped += block_bytes
+            begin += _CUT_BLOCK
         return self.last_index
 
     def entries(self, low: Index, high_exclusive: Index, bytes_max: int) -> tuple[Entry, ...]:

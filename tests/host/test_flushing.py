@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shardraft.config import HostConfig, Limits
-from shardraft.host.flushing import Flushing
-from tests.host.cluster import Cluster, put_batch, write_request
-from tests.host.test_host import SHARD, key_of, put
+from tests.host.cluster import Cluster
+from tests.host.test_host import SHARD, put
 
 
 @pytest.fixture
@@ -59,40 +58,3 @@ def test_a_log_is_cut_behind_the_flushed_state_and_never_ahead_of_it() -> None:
     leader.start(cluster.now_us)
     cluster.run(3)
     assert leader.host.replicas[SHARD].machine.revision == 299
-
-
-def test_the_logs_of_a_host_together_keep_to_its_limit_and_the_largest_give_way() -> None:
-    limits = Limits(log_bytes_max=20_000, host_log_bytes_max=16_000, flush_age_ms_max=100)
-    cluster = Cluster(hosts=1, shards=2, config=HostConfig(limits=limits))
-    cluster.run(3)
-    host = cluster.leader_of(SHARD).host
-    quiet, busy = (host.replicas[shard] for shard in sorted(host.replicas))
-    for request_id in range(1, 300):
-        shard = quiet.shard if request_id <= 20 else busy.shard
-        batch = put_batch(request_id, {key_of(cluster, b"k%d" % request_id, shard): b"v" * 200})
-        cluster.ask(cluster.leader_of(shard), write_request(request_id, shard, batch))
-        cluster.settle()
-    cluster.run(1)
-    assert quiet.log.first_index == 1, "a small log is left alone"
-    assert busy.log.first_index > 1
-    assert quiet.log.log_bytes + busy.log.log_bytes <= limits.host_log_bytes_max
-
-
-@pytest.mark.parametrize(
-    ("logs_bytes", "each_max"),
-    [
-        ([], 64),
-        ([50, 50], 64),
-        ([60, 60], 50),
-        ([10, 100], 64),
-        ([10, 10, 100, 100], 40),
-        ([0] * 99 + [101], 64),
-        ([2] * 100, 1),
-    ],
-)
-def test_what_small_logs_leave_is_shared_evenly(logs_bytes: list[int], each_max: int) -> None:
-    flushing = Flushing(Limits(log_bytes_max=64, host_log_bytes_max=100))
-    flushing.share_log_room(logs_bytes)
-    assert flushing.log_bytes_max == each_max
-    flushing.share_log_room([])
-    assert flushing.log_bytes_max == 64, "what was scarce is not so for ever"

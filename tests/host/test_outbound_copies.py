@@ -74,7 +74,7 @@ def test_a_copy_is_spooled_then_sent_then_finished() -> None:
     assert source.copies.is_spooling(7)
     assert source.turn().chunks == ()
     source.spooled(SpoolCopy(7, FIRST_ID))
-    assert source.copies.index_on_its_way(7) == 100
+    assert source.copies.index_on_its_way_to(7, 3) == 100
     ready = source.turn()
     assert [(target, chunk.number, chunk.to_replica) for target, chunk in ready.chunks] == [
         (FOLLOWER, 0, 3),
@@ -82,8 +82,34 @@ def test_a_copy_is_spooled_then_sent_then_finished() -> None:
     ]
     ready = source.reply(FOLLOWER, FIRST_ID, 2)
     assert ready.finished == ((FOLLOWER, 100),)
-    assert source.copies.index_on_its_way(7) is None
+    assert source.copies.index_on_its_way_to(7, 3) == 0
     assert source.turn().finished == (), "it is said once"
+
+
+def test_entries_above_a_snapshot_are_needed_from_before_it_is_made_until_it_is_dropped() -> None:
+    source = Source(spools=False)
+    assert source.copies.needed_above(7) is None
+    source.want(learner(1))
+    assert source.copies.needed_above(7) == 0, "its index is not known yet"
+    assert source.copies.needed_above(8) is None
+    source.spooled(SpoolCopy(7, FIRST_ID))
+    assert source.copies.needed_above(7) == 100
+    source.turn()
+    source.reply(learner(1), FIRST_ID, 2)
+    source.later(9)
+    assert source.copies.needed_above(7) == 100, "the receiver looks for what follows it"
+    source.later(1)
+    assert source.copies.needed_above(7) is None
+
+
+def test_entries_above_a_snapshot_that_was_refused_are_not_needed() -> None:
+    source = Source()
+    source.want(learner(1))
+    source.copies.forget_connection(1, 0)
+    assert source.copies.needed_above(7) == 100
+    source.want(learner(2))
+    source.reply(learner(2), FIRST_ID, 0, refused=True)
+    assert source.copies.needed_above(7) is None
 
 
 def test_receivers_of_one_shard_share_one_snapshot() -> None:

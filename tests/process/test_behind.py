@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 SHORT_LOGS = """
 [limits]
 log_bytes_max = 50000
+log_held_bytes_max = 50000
 flush_age_ms_max = 100
 copy_chunk_bytes = 4096
 """

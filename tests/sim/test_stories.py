@@ -10,7 +10,7 @@ from shardraft.types import HostId, Index
 from shardraft_router.core import RouterLimits
 
 ELECTION_TIMEOUT_SECONDS = 1.0
-SMALL_LOG = HostConfig(limits=Limits(log_bytes_max=3_000, flush_age_ms_max=100))
+SMALL_LOG = HostConfig(limits=Limits(log_bytes_max=3_000, log_held_bytes_max=6_000, flush_age_ms_max=100))
 
 
 def fill(cluster: Cluster, count: int, *, first: int = 0, via: HostId | None = None) -> None:
@@ -343,7 +343,7 @@ def test_a_copy_is_installed_behind_log_writes_that_wait_for_a_slow_disk() -> No
     """At the in-flight limit writes wait in the host; the log must not be reset before they are there."""
     config = HostConfig(
         raft=RaftConfig(append_entries_max=1, in_flight_messages_max=4),
-        limits=Limits(log_bytes_max=3_000, flush_age_ms_max=100, turns_in_flight_max=1),
+        limits=Limits(log_bytes_max=3_000, log_held_bytes_max=6_000, flush_age_ms_max=100, turns_in_flight_max=1),
     )
     for seed in range(6):
         cluster = Cluster(config=config, seed=seed)
