@@ -69,7 +69,7 @@ def vary_config(random: Random) -> HostConfig:
             log_held_bytes_max=pick((4_000, 100_000, 1 << 30)),
             log_hold_ms_max=pick((200, 2_000)),
             copies_max=pick((1, 2)),
-            copy_bytes_per_second_max=pick((0, 20_000, 64 << 20)),
+            copy_bytes_per_second_max=pick((0, 100_000, 64 << 20)),
             copy_chunks_in_flight_max=pick((1, 4)),
             copy_keep_ms=pick((200, 10_000)),
             copy_retry_ms=pick((50, 300)),
