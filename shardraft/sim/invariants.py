@@ -9,6 +9,8 @@ The paper's Figure 3, and the rules of PROTOCOL that a single host cannot see br
   equally far have equal hashes;
 * *durability*: what is committed lies on the disks of a majority; a hard state never goes back;
   a vote, a candidacy or an acknowledgement leaves only when what it rests on is on the disk;
+* *terms* begin with a campaign, and a voter that hears its leader helps nobody to one (``pre_votes``);
+* *flushed state* equals exactly what was committed up to its last_applied (``flushed``);
 * *linearizable reads* show all that any replica knew to be committed when they arrived;
 * *learners* hold committed entries only, in order, without a gap.
 
@@ -29,13 +31,16 @@ from shardraft.host.replica import Replica
 from shardraft.host.turn import Turn
 from shardraft.host.voter import Voter
 from shardraft.kv.commands import BatchCodec
+from shardraft.kv.machine import MachineImage
 from shardraft.kv.requests import Consistency, ReadReply, ReadRequest
 from shardraft.raft.entry import Entry
 from shardraft.raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
-from shardraft.raft.ready import BecameLeader, HardState, LogWrite, Role
+from shardraft.raft.ready import BecameLeader, Campaigned, HardState, LogWrite, Role
 from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.failure import SimulationFailure
+from shardraft.sim.flushed import FlushedState
 from shardraft.sim.oracle import ShardOracle
+from shardraft.sim.pre_votes import PreVotes
 from shardraft.sim.process import Process
 from shardraft.sim.store import KeptLog, SimStore
 from shardraft.types import HostId, Index, ShardId, Term
@@ -55,6 +60,7 @@ class Counts:
     reads: int = 0
     hard_states: int = 0
     learner_applied: int = 0
+    flushes: int = 0
 
 
 class _Shard:
@@ -70,6 +76,8 @@ class _Shard:
         self.committed: list[Term] = [0]
         """The term of each committed entry, by index."""
         self.hashes: dict[Index, int] = {}
+        self.campaigned: set[Term] = set()
+        """The terms that some candidate began. Only asked for membership."""
 
     @property
     def commit_index(self) -> Index:
@@ -95,6 +103,8 @@ class Invariants:
         self._seen: dict[tuple[HostId, ShardId], tuple[Index, Index]] = {}
         self._reads: dict[tuple[HostId, int, int], Index] = {}
         """By host, connection and request id of a waiting linearizable read: the index that its answer must show."""
+        self.flushed = FlushedState(self.stores, self.oracle)
+        self.pre_votes = PreVotes()
 
     def oracle(self, shard: ShardId) -> ShardOracle:
         """The committed history of ``shard``."""
@@ -124,6 +134,10 @@ class Invariants:
         votes_twice = state.current_term == before.current_term and before.voted_for not in (0, state.voted_for)
         if goes_back or votes_twice:
             raise SimulationFailure(f"host {host}, shard {write.shard}: the hard state went from {before} to {state}")
+        if state.current_term > before.current_term and state.current_term not in self._shards[write.shard].campaigned:
+            raise SimulationFailure(
+                f"host {host}, shard {write.shard}: is in term {state.current_term}, which nobody campaigned in"
+            )
 
     def _check_matching(self, host: HostId, write: LogWrite) -> None:
         shard = self._shards[write.shard]
@@ -146,6 +160,7 @@ class Invariants:
         """A process starts from its disk: no vote and no term may be missing that ever was durable."""
         for shard, log in self.stores[host].logs.items():
             self._seen.pop((host, shard), None)
+            self.flushed.check_all(host, shard)
             if is_learner:
                 continue
             before = self._hard_states.get((host, shard), _NO_HARD_STATE)
@@ -153,6 +168,11 @@ class Invariants:
             if (state.current_term, state.voted_for) != (before.current_term, before.voted_for):
                 raise SimulationFailure(f"host {host}, shard {shard}: recovered {state}, which was {before}")
             self._hard_states[host, shard] = state
+
+    def check_flushed(self, host: HostId, image: MachineImage) -> None:
+        """One shard's part of a flush just took effect on the disk of ``host``."""
+        self.counts.flushes += 1
+        self.flushed.check_flush(host, image)
 
     # What clients ask of a host.
 
@@ -195,8 +215,12 @@ class Invariants:
         for note in turn.notes:
             if type(note) is BecameLeader:
                 self._check_election(process, note)
+            elif type(note) is Campaigned and not note.pre_vote:
+                self._shards[note.shard].campaigned.add(note.term)
         for _, messages in turn.messages:
             self.check_promises(process.node, messages)
+            self.pre_votes.check(process.node, messages)
+        self.pre_votes.turn_ended()
         if turn.replies:
             self.check_replies(process, turn)
 

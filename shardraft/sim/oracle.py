@@ -43,6 +43,8 @@ class ShardOracle:
         self._sessions: dict[SessionId, _Session] = {}
         self._versions: dict[bytes, tuple[list[Index], list[tuple[Revision, bytes | None]]]] = {}
         self._written: dict[tuple[bytes, Revision], bytes | None] = {}
+        self._revisions: list[Revision] = [0]
+        """The shard's revision after each entry, by index."""
 
     def apply(self, entry: Entry) -> None:
         """The next committed entry."""
@@ -55,6 +57,7 @@ class ShardOracle:
             idle = [name for name, session in self._sessions.items() if session.used_us < before_us]
             for name in idle:
                 del self._sessions[name]
+        self._revisions.append(self.revision)
 
     def _apply_batch(self, batch: Batch, time_us: int) -> None:
         session = self._admit(batch, time_us)
@@ -134,6 +137,14 @@ class ShardOracle:
         indexes, versions = self._versions[key]
         place = bisect_right(indexes, index)
         return versions[place - 1] if place else _ABSENT
+
+    def revision_at(self, index: Index) -> Revision:
+        """The shard's revision after the entry at ``index``."""
+        return self._revisions[index]
+
+    def keys_at(self, index: Index) -> set[bytes]:
+        """All keys present after the entry at ``index``. Only asked for membership and iterated to compare."""
+        return {key for key in self._versions if self.at(key, index)[1] is not None}
 
     def wrote(self, key: bytes, revision: Revision, value: bytes | None) -> bool:
         """Did the operation of ``revision`` leave ``key`` at ``value`` (None: deleted)?"""

@@ -15,7 +15,7 @@ from shardraft.host.making import first_state
 from shardraft.host.ports import Recovered, RecoveredShard
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import Stored
-from shardraft.kv.machine import MachineState
+from shardraft.kv.machine import MachineImage, MachineState
 from shardraft.kv.records import decode_record
 from shardraft.raft.entry import decode_entry
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
@@ -103,6 +103,8 @@ class SimStore:
         self.states: dict[ShardId, KeptState] = {}
         self.on_written: Callable[[LogWrite], None] = lambda write: None
         """For those who watch: hears of each log write when it has taken effect."""
+        self.on_flushed: Callable[[MachineImage], None] = lambda image: None
+        """Hears of each shard's part of a flush when it has taken effect."""
         self.damages_next_chunk = False
         """The next chunk read of a spooled copy has a flipped bit."""
         self._chunk_bytes = chunk_bytes
@@ -183,6 +185,7 @@ class SimStore:
                     kept.items.pop(key, None)
                 else:
                     kept.items[key] = decode_record(key, record)
+            self.on_flushed(image)
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None:
         """The flushed value of a routing key."""

@@ -90,6 +90,7 @@ class World:
         chunk_bytes = self.random.choice((500, 4_000))
         store = SimStore(self.shard_map.cluster_id, node, shard_map, chunk_bytes=chunk_bytes)
         store.on_written = lambda write: self.invariants.check_written(node, write, is_learner=is_learner)
+        store.on_flushed = lambda image: self.invariants.check_flushed(node, image)
         self.invariants.stores[node] = store
         disk = SimDisk(self.agenda, self.random, store)
         process = self.processes[node] = Process(
@@ -301,8 +302,12 @@ class World:
         """The trace holds all that hosts take in."""
         if type(event) is RequestReceived:
             self.invariants.note_request(process.node, event)
+        elif type(event) is PeerFrameReceived:
+            assert process.host is not None
+            self.invariants.pre_votes.taken(process.host, event)
         elif type(event) is CopyInstalled:
             self.copies_installed += 1
+            self.invariants.flushed.check_all(process.node, event.shard)
         self.trace.event(self.agenda.now_us, process.node, event)
 
     def turn_begun(self, process: Process, turn: Turn) -> None:

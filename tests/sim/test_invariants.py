@@ -7,16 +7,24 @@ from typing import Any
 import attrs
 import pytest
 
+from shardraft.config import HostConfig, Limits
+from shardraft.host.events import PeerFrameReceived
 from shardraft.host.replica import Replica
 from shardraft.host.tree import Tree
-from shardraft.host.turn import LogBatch, Turn
+from shardraft.host.turn import LogBatch, StateBatch, Turn
 from shardraft.host.voter import Voter
 from shardraft.kv.commands import BatchResult, Stored
-from shardraft.kv.machine import Machine
+from shardraft.kv.machine import Machine, MachineImage
 from shardraft.raft.entry import EntryKind, encode_entry
 from shardraft.raft.group import Group
 from shardraft.raft.log import RaftLog
-from shardraft.raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
+from shardraft.raft.messages import (
+    AppendEntriesReply,
+    RequestPreVote,
+    RequestPreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+)
 from shardraft.raft.ready import BecameLeader, HardState, LogWrite, Ready
 from shardraft.sim.cluster import Cluster
 from shardraft.sim.failure import SimulationFailure
@@ -34,6 +42,16 @@ def cluster() -> Cluster:
     for number in range(4):
         cluster.write(b"k%d" % number, b"v%d" % number)
     cluster.settle()
+    return cluster
+
+
+@pytest.fixture
+def flushed() -> Cluster:
+    """Three hosts with what was written on their disks, as state, and nothing under way."""
+    cluster = Cluster(config=HostConfig(limits=Limits(flush_age_ms_max=50)))
+    for number in range(4):
+        cluster.write(b"k%d" % number, b"v%d" % number)
+    cluster.run(seconds=2)
     return cluster
 
 
@@ -59,6 +77,40 @@ def test_a_disk_that_forgets_a_vote_is_noticed(cluster: Cluster) -> None:
     log.hard_state = attrs.evolve(log.hard_state, voted_for=0)
     with pytest.raises(SimulationFailure, match="recovered"):
         cluster.restart(leader)
+
+
+def test_a_term_that_nobody_campaigned_in_is_noticed(cluster: Cluster) -> None:
+    with pytest.raises(SimulationFailure, match="nobody campaigned in"):
+        cluster.world.invariants.check_written(1, LogWrite(1, 0, hard_state=HardState(9, 0, 99)), is_learner=False)
+
+
+def test_a_flush_past_the_log_on_the_disk_is_noticed(cluster: Cluster) -> None:
+    store = cluster.world.invariants.stores[1]
+    state = attrs.evolve(store.states[1].state, last_applied=99, last_applied_term=1)
+    with pytest.raises(SimulationFailure, match=r"flushed state: .* the log ends at"):
+        store.commit_state(StateBatch(99, (MachineImage(state, {}),)))
+
+
+def test_a_flush_of_other_keys_than_were_committed_is_noticed(flushed: Cluster) -> None:
+    store = flushed.world.invariants.stores[1]
+    state = store.states[1].state
+    with pytest.raises(SimulationFailure, match=r"flushed state: .* keys that differ"):
+        store.commit_state(StateBatch(99, (MachineImage(state, {min(store.states[1].items): None}),)))
+
+
+def test_a_flush_that_took_other_revisions_is_noticed(flushed: Cluster) -> None:
+    store = flushed.world.invariants.stores[1]
+    state = attrs.evolve(store.states[1].state, revision=9)
+    with pytest.raises(SimulationFailure, match=r"flushed state: .*its revision is 9"):
+        store.commit_state(StateBatch(99, (MachineImage(state, {}),)))
+
+
+def test_a_disk_that_lost_a_flushed_key_is_noticed_at_the_next_start(flushed: Cluster) -> None:
+    flushed.crash(2)
+    items = flushed.world.invariants.stores[2].states[1].items
+    del items[min(items)]
+    with pytest.raises(SimulationFailure, match="flushed state"):
+        flushed.restart(2)
 
 
 def test_two_entries_of_one_index_and_term_are_noticed(cluster: Cluster) -> None:
@@ -127,6 +179,22 @@ def test_a_host_that_promises_too_early_is_noticed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Voter, "_take", too_early)
     with pytest.raises(SimulationFailure, match="promised what is not on its disk"):
         Cluster().elect()
+
+
+def test_a_pre_vote_by_a_voter_that_hears_its_leader_is_noticed(cluster: Cluster) -> None:
+    leader = cluster.elect()
+    voter, asker = cluster.followers()
+    host, pre_votes = cluster.host(voter), cluster.world.invariants.pre_votes
+    term, now_us = cluster.term(leader) + 1, cluster.process(voter).clock.now_us()
+    granted = RequestPreVoteReply(1, term, voter, asker, True)
+    question = PeerFrameReceived(now_us, asker, (RequestPreVote(1, term, asker, voter, 99, 99, True),))
+    pre_votes.taken(host, question)
+    pre_votes.check(voter, [attrs.evolve(granted, vote_granted=False), attrs.evolve(granted, to_replica=leader)])
+    with pytest.raises(SimulationFailure, match="a pre-vote while it hears"):
+        pre_votes.check(voter, [granted])
+    pre_votes.turn_ended()
+    pre_votes.taken(host, attrs.evolve(question, now_us=now_us + 5_000_000))
+    pre_votes.check(voter, [granted])
 
 
 # Who leads.
