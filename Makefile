@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts sim-soak clean
+.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts sim-soak planted-bugs clean
 
 help:
 	@echo "make demo        the main job: a real cluster, an import, a kill -9 in the middle, every byte compared"
 	@echo "make test        all tests"
 	@echo "make check       ruff and mypy --strict"
 	@echo "make sim-soak    fresh seeds of the simulator on all cores, 30 minutes; MINUTES=N: so many"
+	@echo "make planted-bugs  known mistakes, each put into a copy of the code; the simulator must find every one"
 	@echo "make bench       shardraft beside its peers, 45 minutes; QUICK=1: five; what is not installed is skipped"
 	@echo "make bench-deps  the peers' clients and servers, as far as pip and apt-get have them"
 	@echo "make bench-puts  puts per second on this machine"
@@ -37,6 +38,10 @@ check: $(VENV)/developing
 MINUTES ?= 30
 sim-soak: $(VENV)/developing
 	$(BIN)/python -m tests.sim.soak --minutes $(MINUTES)
+
+# The list: bug, the seed that finds it, what the simulator says. "make planted-bugs BUGS='--afresh NAME'" for a part.
+planted-bugs: $(VENV)/developing
+	$(BIN)/python -m tests.planted.finder $(BUGS)
 
 # "make bench QUICK=1", or "make bench BENCH='--systems shardraft,etcd --only puts'" for a part.
 bench: $(VENV)/benching
