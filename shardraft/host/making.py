@@ -18,13 +18,20 @@ from shardraft.raft.core import Raft
 from shardraft.raft.log import RaftLog
 from shardraft.raft.membership import decode_membership, encode_membership
 from shardraft.raft.ready import HardState
-from shardraft.shards.shard_map import Shard
+from shardraft.shards.shard_map import Shard, ShardMap
 from shardraft.types import HostId, ReplicaId
 
 
 def first_state(shard: Shard, epoch: int) -> MachineState:
     """The state of a shard of the map before anything is applied; its configuration is the map's."""
     return _with_membership(MachineState(shard.shard, shard.key_range, epoch), shard)
+
+
+def shards_kept_on(shard_map: ShardMap, host: HostId) -> tuple[Shard, ...]:
+    """The shards of the map that belong on a host: on a voter host those it is a member of, on a learner all."""
+    if all(place.host != host for place in shard_map.hosts):
+        return shard_map.shards
+    return shard_map.shards_on(host)
 
 
 def _with_membership(state: MachineState, shard: Shard) -> MachineState:

@@ -15,7 +15,7 @@ from shardraft.kv.commands import BatchCodec, Stored
 from shardraft.kv.machine import MachineState
 from shardraft.raft.ready import HardState, LogReader, LogSummary
 from shardraft.shards.shard_map import ShardMap
-from shardraft.types import Identity, Index, ShardId, Term
+from shardraft.types import NO_REPLICA, Identity, Index, ReplicaId, ShardId, Term
 
 
 @attrs.frozen(slots=True)
@@ -23,13 +23,23 @@ class RecoveredShard:
     """One shard as the store holds it at start, already reconciled.
 
     Reconciled: a log that ends below the state's ``last_applied``, or differs from it in term there, was
-    reset there (PROTOCOL, "Log, state, snapshots").
+    reset there (PROTOCOL, "Log, state, snapshots"). ``replica`` is the number under which this host holds it;
+    ``NO_REPLICA`` on a learner, and where an earlier program made it: then it is the one that the map says.
     """
 
     shard: ShardId
     hard_state: HardState
     log: LogSummary
     state: MachineState
+    replica: ReplicaId = NO_REPLICA
+
+
+@attrs.frozen(slots=True)
+class Tombstone:
+    """This host's replica of ``shard`` was removed, and with it every one of a number up to ``replica``."""
+
+    shard: ShardId
+    replica: ReplicaId
 
 
 @attrs.frozen(slots=True)
@@ -39,6 +49,7 @@ class Recovered:
     identity: Identity
     shard_map: ShardMap | None
     shards: tuple[RecoveredShard, ...]
+    tombstones: tuple[Tombstone, ...] = ()
 
 
 class Store(LogReader, Protocol):
@@ -56,7 +67,26 @@ class Store(LogReader, Protocol):
         ...
 
     def save_shard_map(self, shard_map: ShardMap) -> None:
-        """Keep the map (bootstrap, or a learner that heard a later one) and create the empty shards in it."""
+        """Keep the map (bootstrap, or a learner that heard a later one) and create the empty shards in it.
+
+        On a voter host those that it is a member of, under the map's replica number, but none that was removed.
+        """
+        ...
+
+    def create_replica(self, replica: ReplicaId, state: MachineState) -> None:
+        """Keep ``state`` as that of a new replica of its shard, with an empty log. The host must hold none of it."""
+        ...
+
+    def remove_replica(self, shard: ShardId, replica: ReplicaId) -> None:
+        """Put a tombstone in place of the replica and its state, in one synced transaction of the state environment.
+
+        The first half of a removal; the driver then has ``remove_log`` run on the log's own thread, after every
+        batch submitted before. A crash between the two is repaired by ``recover``.
+        """
+        ...
+
+    def remove_log(self, shard: ShardId) -> None:
+        """Forget log and hard state of ``shard``: the second half of a removal."""
         ...
 
     def commit_log(self, batches: list[LogBatch]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import attrs
 
 from shardraft.errors import StorageError
-from shardraft.host.making import first_state
-from shardraft.host.ports import Recovered, RecoveredShard
+from shardraft.host.making import first_state, shards_kept_on
+from shardraft.host.ports import Recovered, RecoveredShard, Tombstone
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineImage, MachineState
@@ -21,7 +21,7 @@ from shardraft.raft.entry import decode_entry
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.copies import StagedCopy, encode_copy
-from shardraft.types import Identity, Index, ShardId, Term
+from shardraft.types import NO_REPLICA, Identity, Index, ReplicaId, ShardId, Term
 
 
 @attrs.define(slots=True)
@@ -101,6 +101,9 @@ class SimStore:
         self.shard_map: ShardMap | None = None
         self.logs: dict[ShardId, KeptLog] = {}
         self.states: dict[ShardId, KeptState] = {}
+        self.replicas: dict[ShardId, ReplicaId] = {}
+        """The number under which each shard is held; none on a learner."""
+        self.tombstones: dict[ShardId, ReplicaId] = {}
         self.on_written: Callable[[LogWrite], None] = lambda write: None
         """For those who watch: hears of each log write when it has taken effect."""
         self.on_flushed: Callable[[MachineImage], None] = lambda image: None
@@ -124,24 +127,54 @@ class SimStore:
         """Everything kept, reconciled, under the next incarnation."""
         before = self.identity
         self.identity = Identity(before.cluster_id, before.host, before.incarnation + 1, before.incarnation + 1)
+        for shard in [shard for shard in self.logs if shard not in self.states]:
+            assert shard in self.tombstones, "a log without a state is what a crash leaves of a removal"
+            del self.logs[shard]
         for shard in sorted(self.states):
             state = self.states[shard].state
             self.logs[shard].reconcile(state.last_applied, state.last_applied_term)
-        return Recovered(self.identity, self.shard_map, tuple(self._recovered(shard) for shard in sorted(self.states)))
+        shards = tuple(self._recovered(shard) for shard in sorted(self.states))
+        tombstones = tuple(Tombstone(shard, replica) for shard, replica in sorted(self.tombstones.items()))
+        return Recovered(self.identity, self.shard_map, shards, tombstones)
 
     def _recovered(self, shard: ShardId) -> RecoveredShard:
         log = self.logs[shard]
         sizes = tuple(len(encoded) for encoded in log.encoded)
         summary = LogSummary(log.first_index, log.previous_term, tuple(log.terms), sizes)
-        return RecoveredShard(shard, log.hard_state, summary, self.states[shard].state)
+        return RecoveredShard(
+            shard, log.hard_state, summary, self.states[shard].state, self.replicas.get(shard, NO_REPLICA)
+        )
 
     def save_shard_map(self, shard_map: ShardMap) -> None:
         """Keep the map and create the empty shards in it."""
         self.shard_map = shard_map
-        for shard in shard_map.shards:
-            if shard.shard not in self.states:
-                self.logs[shard.shard] = KeptLog()
-                self.states[shard.shard] = KeptState(first_state(shard, shard_map.epoch))
+        for shard in shards_kept_on(shard_map, self.identity.host):
+            replica = shard.membership.replica_on(self.identity.host)
+            if shard.shard not in self.states and shard.shard not in self.tombstones:
+                self._create(shard.shard, replica, first_state(shard, shard_map.epoch))
+
+    def _create(self, shard: ShardId, replica: ReplicaId, state: MachineState) -> None:
+        self.logs[shard] = KeptLog()
+        self.states[shard] = KeptState(state)
+        if replica:
+            self.replicas[shard] = replica
+
+    def create_replica(self, replica: ReplicaId, state: MachineState) -> None:
+        """Keep the state of a new replica, and its number."""
+        assert state.shard not in self.states, "a host holds one replica of a shard at most"
+        assert self.tombstones.pop(state.shard, NO_REPLICA) < replica, "replica numbers are never used again"
+        self._create(state.shard, replica, state)
+
+    def remove_replica(self, shard: ShardId, replica: ReplicaId) -> None:
+        """A tombstone in place of the replica and its state: the first half of a removal."""
+        self.replicas.pop(shard, None)
+        self.tombstones[shard] = replica
+        self._staged.pop(shard, None)
+        del self.states[shard]
+
+    def remove_log(self, shard: ShardId) -> None:
+        """The second half."""
+        del self.logs[shard]
 
     # The log environment.
 

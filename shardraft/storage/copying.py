@@ -120,11 +120,11 @@ class IncomingCopies:
             else:
                 self._continue(shard, number, data)
         except CopyRefused:
-            self._forget(shard)
+            self.forget(shard)
             raise
 
     def _begin(self, shard: ShardId, data: bytes) -> None:
-        self._forget(shard)
+        self.forget(shard)
         manifest = decode_manifest(data)
         if manifest.state.shard != shard:
             raise CopyRefused(f"a copy of shard {manifest.state.shard} came for shard {shard}")
@@ -152,17 +152,18 @@ class IncomingCopies:
             _check_whole(staged, index, term)
             self._state.replace_shard(staged.manifest.state, _records(staged))
         finally:
-            self._forget(shard)
+            self.forget(shard)
         return staged.manifest.state
 
-    def _forget(self, shard: ShardId) -> None:
+    def forget(self, shard: ShardId) -> None:
+        """Drop what is staged of ``shard``, if anything."""
         staged = self._staged.pop(shard, None)
         if staged is not None:
             staged.file.remove()
 
     def close(self) -> None:
         for shard in list(self._staged):
-            self._forget(shard)
+            self.forget(shard)
 
 
 def _check_whole(staged: _Staged, index: Index, term: Term) -> None:

@@ -10,6 +10,7 @@ Log environment::
 State environment::
 
     meta         b"format", b"identity", b"shard_map", b"runs"
+                 b"replica" | shard u32 BE    -> this host's replica of the shard, or its tombstone
     machines     shard u32 BE                     -> ``wire.stored`` machine state
     keys         shard u32 BE | routing key       -> the key's record (``kv.records``)
     run0 .. run7 the same, empty for a deletion: flushes not merged into ``keys`` yet (``runs``)
@@ -26,7 +27,7 @@ from typing import Final
 from zlib import crc32
 
 from shardraft.errors import StorageError
-from shardraft.types import Index, Term
+from shardraft.types import Index, ReplicaId, Term
 
 FORMAT_VERSION: Final = 1
 
@@ -34,6 +35,7 @@ FORMAT_KEY: Final = b"format"
 IDENTITY_KEY: Final = b"identity"
 SHARD_MAP_KEY: Final = b"shard_map"
 RUNS_KEY: Final = b"runs"
+REPLICA_PREFIX: Final = b"replica"
 
 SHARD_KEY: Final = struct.Struct(">I")
 ENTRY_KEY: Final = struct.Struct(">IQ")
@@ -46,12 +48,15 @@ _CHECKSUM: Final = struct.Struct("<I")
 _BASE_KIND: Final = 16
 _FORMAT_KIND: Final = 17
 _RUNS_KIND: Final = 18
+_REPLICA_KIND: Final = 19
 _BASE_BODY: Final = struct.Struct("<BBHQQ")
 _BASE: Final = struct.Struct("<IBBHQQ")
 _FORMAT_BODY: Final = struct.Struct("<BBH8s")
 _FORMAT: Final = struct.Struct("<IBBH8s")
 _RUNS_BODY: Final = struct.Struct("<BBH8s")
 _RUNS: Final = struct.Struct("<IBBH8s")
+_REPLICA_BODY: Final = struct.Struct("<BBHI")
+_REPLICA: Final = struct.Struct("<IBBHI")
 
 entry_key = ENTRY_KEY.pack
 shard_key = SHARD_KEY.pack
@@ -100,6 +105,19 @@ def decode_runs(record: bytes | None) -> tuple[int, ...]:
     _check(record, _RUNS.size, _RUNS_KIND, "list of runs")
     _, _, _, count, runs = _RUNS.unpack(record)
     return tuple(runs[:count])
+
+
+def encode_replica(replica: ReplicaId, *, is_removed: bool) -> bytes:
+    """The number of this host's replica of a shard; ``is_removed`` makes it a tombstone."""
+    body = _REPLICA_BODY.pack(FORMAT_VERSION, _REPLICA_KIND, is_removed, replica)
+    return _CHECKSUM.pack(crc32(body)) + body
+
+
+def decode_replica(record: bytes) -> tuple[ReplicaId, bool]:
+    """The number of ``encode_replica``, and whether it is removed; raises ``StorageError``."""
+    _check(record, _REPLICA.size, _REPLICA_KIND, "number of a replica")
+    _, _, _, is_removed, replica = _REPLICA.unpack(record)
+    return replica, bool(is_removed)
 
 
 def _check(record: bytes, size: int, kind: int, name: str) -> None:

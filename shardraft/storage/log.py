@@ -115,6 +115,17 @@ class LogEnvironment(Environment):
             transaction.put(shard_key(shard), encode_hard_state(hard_state), db=self._hard_states)
         return hard_state
 
+    def remove(self, shard: ShardId) -> None:
+        """Forget everything of a log whose replica was removed, in one transaction."""
+        bounds = self._bounds_of(shard)
+        with self.writing() as transaction:
+            for gone in range(bounds.swept + 1, bounds.last + 1):
+                transaction.delete(entry_key(shard, gone), db=self._entries)
+            transaction.delete(shard_key(shard), db=self._bases)
+            transaction.delete(shard_key(shard), db=self._hard_states)
+        self._unswept.pop(shard, None)
+        del self._bounds[shard]
+
     def _follow(self, write: LogWrite) -> list[tuple[bytes, bytes]]:
         """The records of the entries of one write, which must follow the log without a gap."""
         bounds = self._bounds_of(write.shard)

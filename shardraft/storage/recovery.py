@@ -16,10 +16,10 @@ from shardraft.kv.machine import MachineState
 from shardraft.raft.ready import LogSummary
 from shardraft.storage.inspection import REPLACE_HOST
 from shardraft.storage.log import LogEnvironment, StoredLog
-from shardraft.types import Index, Term
+from shardraft.types import Index, ReplicaId, Term
 
 
-def recover_shard(log: LogEnvironment, stored: StoredLog, state: MachineState) -> RecoveredShard:
+def recover_shard(log: LogEnvironment, stored: StoredLog, state: MachineState, replica: ReplicaId) -> RecoveredShard:
     """One shard with its log reset where it must be, durably. Raises ``StorageError``."""
     summary, hard_state = stored.summary, stored.hard_state
     index, term = state.last_applied, state.last_applied_term
@@ -39,7 +39,7 @@ def recover_shard(log: LogEnvironment, stored: StoredLog, state: MachineState) -
             f"shard {state.shard}: the log ends at {last_index(summary)} and {hard_state.commit_index} was committed, "
             f"entries are lost (an older copy of the log?): {REPLACE_HOST}"
         )
-    return RecoveredShard(state.shard, hard_state, summary, state)
+    return RecoveredShard(state.shard, hard_state, summary, state, replica)
 
 
 def last_index(summary: LogSummary) -> Index:

@@ -18,7 +18,7 @@ from typing import Final
 import lmdb
 
 from shardraft.errors import StorageError
-from shardraft.host.making import first_state
+from shardraft.host.making import first_state, shards_kept_on
 from shardraft.host.turn import StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineImage, MachineState
@@ -31,6 +31,7 @@ from shardraft.storage.environment import (
     Environment,
     Transaction,
 )
+from shardraft.storage.kept_replicas import KeptReplica, put_replica, read_replica, read_replicas
 from shardraft.storage.layout import RUNS_KEY, SHARD_MAP_KEY, decode_runs, encode_runs, shard_key
 from shardraft.storage.runs import (
     DELETED,
@@ -43,7 +44,7 @@ from shardraft.storage.runs import (
     next_rows,
     put_rows,
 )
-from shardraft.types import HostId, ShardId
+from shardraft.types import HostId, ReplicaId, ShardId
 from shardraft.wire.stored import (
     decode_machine_state,
     decode_shard_map,
@@ -156,9 +157,33 @@ class StateEnvironment(Environment):
         """Keep the map and create, empty, those of its shards that belong on ``host`` and do not exist."""
         with self.writing() as transaction:
             transaction.put(SHARD_MAP_KEY, encode_shard_map(shard_map), db=self.database(META))
-            for shard in shards_on(shard_map, host):
-                if transaction.get(shard_key(shard.shard), db=self._machines) is None:
-                    self._put_machine(transaction, first_state(shard, shard_map.epoch))
+            for shard in shards_kept_on(shard_map, host):
+                self._create_shard(transaction, shard, shard.membership.replica_on(host), shard_map.epoch)
+
+    def _create_shard(self, transaction: Transaction, shard: Shard, replica: ReplicaId, epoch: int) -> None:
+        """Create an empty shard of the map, unless it is here or was removed from here."""
+        if transaction.get(shard_key(shard.shard), db=self._machines) is not None:
+            return
+        if read_replica(transaction, self.database(META), shard.shard) is None:
+            self._put_machine(transaction, first_state(shard, epoch))
+            if replica:
+                put_replica(transaction, self.database(META), shard.shard, replica, is_removed=False)
+
+    def create_replica(self, replica: ReplicaId, state: MachineState) -> None:
+        """Keep the state of a new replica, and its number."""
+        with self.writing() as transaction:
+            assert self.read_machine(transaction, state.shard) is None, "this host holds one replica of a shard at most"
+            known = read_replica(transaction, self.database(META), state.shard)
+            assert known is None or known.replica < replica, "replica numbers are never used again"
+            put_replica(transaction, self.database(META), state.shard, replica, is_removed=False)
+            self._put_machine(transaction, state)
+
+    def remove_replica(self, shard: ShardId, replica: ReplicaId) -> None:
+        """Put a tombstone in place of a replica and everything that it applied."""
+        with self.writing() as transaction:
+            put_replica(transaction, self.database(META), shard, replica, is_removed=True)
+            self._delete_keys(transaction, shard)
+            transaction.delete(shard_key(shard), db=self._machines)
 
     def replace_shard(self, state: MachineState, records: Iterable[list[tuple[bytes, bytes]]]) -> None:
         """Put a shard's whole state in place of the one before, in one transaction.
@@ -167,15 +192,19 @@ class StateEnvironment(Environment):
         """
         prefix = shard_key(state.shard)
         with self.writing() as transaction:
-            for database in (self._keys, *self._run_databases):
-                cursor = transaction.cursor(database)
-                found = cursor.set_range(prefix)
-                while found and cursor.key().startswith(prefix):
-                    found = cursor.delete()
+            self._delete_keys(transaction, state.shard)
             cursor = transaction.cursor(self._keys)
             for some in records:
                 cursor.putmulti([(prefix + key, record) for key, record in some])
             self._put_machine(transaction, state)
+
+    def _delete_keys(self, transaction: Transaction, shard: ShardId) -> None:
+        prefix = shard_key(shard)
+        for database in (self._keys, *self._run_databases):
+            cursor = transaction.cursor(database)
+            found = cursor.set_range(prefix)
+            while found and cursor.key().startswith(prefix):
+                found = cursor.delete()
 
     def _put_changes(self, transaction: Transaction, image: MachineImage) -> None:
         """Put a small flush into the newest run, or into the keys when there is no run that would hide them."""
@@ -249,8 +278,8 @@ class StateEnvironment(Environment):
         with self.naming(f"shard {shard}"):
             return decode_machine_state(stored)
 
-    def recover(self) -> tuple[ShardMap | None, dict[ShardId, MachineState]]:
-        """The shard map and all machine states. Raises ``StorageError``."""
+    def recover(self) -> tuple[ShardMap | None, dict[ShardId, MachineState], dict[ShardId, KeptReplica]]:
+        """The shard map, all machine states, and this host's replicas, present and removed. Raises ``StorageError``."""
         with self.reading(META) as transaction:
             stored = transaction.get(SHARD_MAP_KEY)
             with self.naming("shard map"):
@@ -262,14 +291,9 @@ class StateEnvironment(Environment):
                     if shard_key(state.shard) != key:
                         raise StorageError(f"it is the state of shard {state.shard}")
                 states[state.shard] = state
-        return shard_map, states
-
-
-def shards_on(shard_map: ShardMap, host: HostId) -> tuple[Shard, ...]:
-    """The shards of the map that belong on a host: on a voter host those it is a member of, on a learner all."""
-    if all(place.host != host for place in shard_map.hosts):
-        return shard_map.shards
-    return tuple(shard for shard in shard_map.shards if shard.membership.replica_on(host))
+            with self.naming("replicas"):
+                replicas = read_replicas(transaction, self.database(META))
+        return shard_map, states, replicas
 
 
 def sorted_slices(keys: Collection[bytes]) -> Iterator[list[bytes]]:

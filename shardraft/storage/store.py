@@ -11,7 +11,7 @@ import lmdb
 
 from shardraft.config import Limits
 from shardraft.errors import StorageError
-from shardraft.host.ports import Recovered
+from shardraft.host.ports import Recovered, Tombstone
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineState
@@ -25,7 +25,7 @@ from shardraft.storage.inspection import dry_run, inspect_data_file
 from shardraft.storage.log import LogEnvironment, StoredLog
 from shardraft.storage.recovery import check_known, recover_shard
 from shardraft.storage.state import StateEnvironment
-from shardraft.types import HostId, Identity, Index, ShardId, Term
+from shardraft.types import NO_REPLICA, HostId, Identity, Index, ReplicaId, ShardId, Term
 
 DISK_FREE_BYTES_MIN: Final = 256 << 20
 """Below this much free space ``LmdbStore.is_disk_low``: new writes are refused before the disk is full."""
@@ -131,16 +131,27 @@ class LmdbStore:
     def recover(self) -> Recovered:
         """Read and verify everything, and reset the logs that a copy's install left behind. Before any commit."""
         try:
-            shard_map, states = self._state.recover()
+            shard_map, states, replicas = self._state.recover()
             logs = self._log.recover()
         except lmdb.Error as error:
             raise StorageError(f"{self._places.path} cannot be read ({error}): check the disk") from error
+        tombstones = tuple(
+            Tombstone(shard, kept.replica) for shard, kept in sorted(replicas.items()) if kept.is_removed
+        )
+        for tombstone in tombstones:
+            if logs.pop(tombstone.shard, None) is not None:
+                self._log.remove(tombstone.shard)  # The process ended between the halves of a removal.
         check_known(logs, states)
         shards = tuple(
-            recover_shard(self._log, logs.get(shard, StoredLog(HardState(), LogSummary())), states[shard])
+            recover_shard(
+                self._log,
+                logs.get(shard, StoredLog(HardState(), LogSummary())),
+                states[shard],
+                replicas[shard].replica if shard in replicas else NO_REPLICA,
+            )
             for shard in sorted(states)
         )
-        return Recovered(self.identity, shard_map, shards)
+        return Recovered(self.identity, shard_map, shards, tombstones)
 
     def save_shard_map(self, shard_map: ShardMap) -> None:
         """Keep the map and create, empty, the shards in it that belong on this host (a learner holds all)."""
@@ -150,6 +161,16 @@ class LmdbStore:
                 f"{shard_map.cluster_id.hex()}: give this host the endpoints of its own cluster"
             )
         self._state.save_shard_map(shard_map, self.identity.host)
+
+    def create_replica(self, replica: ReplicaId, state: MachineState) -> None:
+        self._state.create_replica(replica, state)
+
+    def remove_replica(self, shard: ShardId, replica: ReplicaId) -> None:
+        self._incoming.forget(shard)
+        self._state.remove_replica(shard, replica)
+
+    def remove_log(self, shard: ShardId) -> None:
+        self._log.remove(shard)
 
     def commit_log(self, batches: list[LogBatch]) -> None:
         self._log.commit(batches)

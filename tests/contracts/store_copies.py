@@ -60,7 +60,7 @@ class StoreCopiesContract(StoreStories):
         target.reset_log(1, index, term)
         again = started(world.crash(target))
         assert recovered(again, 1) == RecoveredShard(
-            1, HardState(5, 2, 40), LogSummary(41, 3), state_at(1, 40, 3, SESSIONS)
+            1, HardState(5, 2, 40), LogSummary(41, 3), state_at(1, 40, 3, SESSIONS), 1
         )
         assert again.scan(1, b"", b"", 1000) == filled.scan(1, b"", b"", 1000)
         assert again.get(1, b"old") is None

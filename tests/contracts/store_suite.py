@@ -21,6 +21,7 @@ from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.shards.shard_map import Partitioning, ShardMap
 from tests.contracts.store_copies import StoreCopiesContract
 from tests.contracts.store_log import StoreLogContract
+from tests.contracts.store_replicas import StoreReplicasContract
 from tests.contracts.store_world import (
     CHUNK_BYTES,
     CLUSTER,
@@ -40,7 +41,7 @@ from tests.contracts.store_world import (
 __all__ = ["CHUNK_BYTES", "CLUSTER", "HOST", "StoreContract", "StoreWorld"]
 
 
-class StoreContract(StoreLogContract, StoreCopiesContract):
+class StoreContract(StoreLogContract, StoreCopiesContract, StoreReplicasContract):
     """The whole contract. Subclass it, and offer ``world``."""
 
     # Start.
@@ -55,8 +56,8 @@ class StoreContract(StoreLogContract, StoreCopiesContract):
         found = world.crash(store).recover()
         assert found.shard_map == SHARD_MAP
         assert found.shards == (
-            RecoveredShard(1, HardState(), LogSummary(), first_state(SHARD_MAP.shards[0], 1)),
-            RecoveredShard(2, HardState(), LogSummary(), first_state(SHARD_MAP.shards[1], 1)),
+            RecoveredShard(1, HardState(), LogSummary(), first_state(SHARD_MAP.shards[0], 1), 1),
+            RecoveredShard(2, HardState(), LogSummary(), first_state(SHARD_MAP.shards[1], 1), 1),
         )
 
     def test_a_later_map_leaves_the_shards_that_exist_as_they_are(self, world: StoreWorld, store: Store) -> None:

@@ -9,9 +9,10 @@ import attrs
 import pytest
 
 from shardraft.errors import StorageError
+from shardraft.host.making import shards_kept_on
 from shardraft.kv.commands import Stored
 from shardraft.shards.shard_map import HostPlace, Shard, ShardMap
-from shardraft.storage.state import shards_on, sorted_slices
+from shardraft.storage.state import sorted_slices
 from shardraft.storage.store import LmdbStore
 from shardraft.types import Membership
 from tests.contracts.store_world import SHARD_MAP, flush, state_at
@@ -62,9 +63,9 @@ def test_a_large_flush_is_written_whole(store: LmdbStore, lmdb_world: LmdbWorld)
 
 
 def test_a_voter_host_holds_the_shards_it_is_a_member_of_and_a_learner_all() -> None:
-    assert [shard.shard for shard in shards_on(MAP_OF_FOUR, 1)] == [1]
-    assert [shard.shard for shard in shards_on(MAP_OF_FOUR, 3)] == [1, 2]
-    assert [shard.shard for shard in shards_on(MAP_OF_FOUR, 100)] == [1, 2]
+    assert [shard.shard for shard in shards_kept_on(MAP_OF_FOUR, 1)] == [1]
+    assert [shard.shard for shard in shards_kept_on(MAP_OF_FOUR, 3)] == [1, 2]
+    assert [shard.shard for shard in shards_kept_on(MAP_OF_FOUR, 100)] == [1, 2]
 
 
 def test_a_map_creates_the_shards_of_this_host_only(lmdb_world: LmdbWorld) -> None:
