@@ -10,11 +10,11 @@
 #     1 requestPreVote      2 requestPreVoteReply   3 requestVote     4 requestVoteReply
 #     5 appendEntries       6 appendEntriesReply    7 heartbeat       8 heartbeatReply
 #     9 timeoutNow         10 copyChunk            11 copyReply       12 round
-#    13 roundReply         14 commitAdvance        15 hashCheck
+#    13 roundReply         14 commitAdvance        15 hashCheck       16 removalNotice
 #    20 childHello         21 parentHello          22 attach         23 attachReply
 #    24 feedEntries        25 feedAck              26 feedHeartbeat
 #
-# Records are little-endian and unsigned. Those of kinds 1 to 15 begin with the same 24 bytes:
+# Records are little-endian and unsigned. Those of kinds 1 to 16 begin with the same 24 bytes:
 #
 #     shard u32 | from_replica u32 | to_replica u32 | word u32 | term u64
 #
@@ -84,6 +84,8 @@ struct PeerFrame {
   # 40 bytes each: the 24, then index u64 | applied_hash u64. `word` is 0.
   commitAdvances @19 :Data;
   # 32 bytes each: the 24, then commit_index u64. `word` is 0.
+  removalNotices @20 :Data;
+  # 24 bytes each: the receiver has left the group for good. `word` is 0.
 }
 
 struct DescendantPlace {

@@ -13,6 +13,7 @@ from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
+from shardraft.host.residence import Residence
 from shardraft.host.tree import Tree
 from shardraft.host.voter import Voter
 from shardraft.kv.requests import (
@@ -50,6 +51,7 @@ class Clients:
         answerable: AnswerableReads,
         tree: Tree,
         administration: Administration,
+        residence: Residence,
         touch: Callable[[Voter], None],
         shard_map: ShardMap | None,
         now_us: int,
@@ -63,6 +65,7 @@ class Clients:
         self._outbox = outbox
         self._answerable = answerable
         self._tree = tree
+        self._residence = residence
         self._touch = touch
         self._started_us = now_us
         self._dispatch: dict[type, Callable[..., None]] = {
@@ -98,8 +101,12 @@ class Clients:
             return NotLeader("a learner takes no writes", shard=shard)
         return self._unknown_shard(shard)
 
-    def _unknown_shard(self, shard: int) -> WrongShard:
+    def _unknown_shard(self, shard: int) -> ShardraftError:
+        """A shard of the map that is not here is on other hosts, and its range is no other than the client believes."""
         shard_map = self.shard_map
+        if shard_map is not None and any(known.shard == shard for known in shard_map.shards):
+            leader = self._residence.leader_hint(shard)
+            return NotLeader("this host does not hold the shard", leader=leader, shard=shard)
         return WrongShard("this host does not hold the shard", epoch=shard_map.epoch if shard_map else 0, shard=shard)
 
     def _read(self, connection: int, request: ReadRequest | ScanRequest, now_us: int) -> None:

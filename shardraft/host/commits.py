@@ -53,8 +53,10 @@ class Commits:
         return self._submitted[0].begun_us if self._submitted else None
 
     def has_unsubmitted(self, shard: ShardId) -> bool:
-        """A write of ``shard`` waits in the forming batch."""
-        return any(write.shard == shard for write in self._writes)
+        """A write or a compaction of ``shard`` waits in the forming batch."""
+        return any(write.shard == shard for write in self._writes) or any(
+            compaction[0] == shard for compaction in self._compactions
+        )
 
     def submit(self, number: int, now_us: int) -> LogBatch | None:
         """The batch of this turn, unless nothing is to be written or too many turns are in flight."""

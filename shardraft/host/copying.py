@@ -64,6 +64,11 @@ class Copying:
     def leadership_lost(self, shard: ShardId, now_us: int) -> None:
         self._outbound.forget_followers(shard, now_us)
 
+    def leave(self, shard: ShardId, now_us: int) -> bool:
+        """The replica of ``shard`` leaves this host: its copies end. False while the store works on one."""
+        self._receivers.pop(shard, None)
+        return self._outbound.leave(shard, now_us)
+
     def connection_closed(self, connection: int, now_us: int) -> None:
         self._outbound.forget_connection(connection, now_us)
 

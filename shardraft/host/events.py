@@ -125,6 +125,22 @@ class CopyRejected:
 
 
 @attrs.frozen(slots=True)
+class ReplicaCreated:
+    """The replica of ``CreateReplica`` is durable."""
+
+    now_us: int
+    shard: ShardId
+
+
+@attrs.frozen(slots=True)
+class ReplicaRemoved:
+    """The replica of ``RemoveReplica`` is gone, durably: its state, its log and its vote."""
+
+    now_us: int
+    shard: ShardId
+
+
+@attrs.frozen(slots=True)
 class ShardMapKept:
     """The map of ``Turn.shard_map`` is durable, and its shards exist in the store."""
 
@@ -160,6 +176,8 @@ Event: TypeAlias = (
     | CopySpooled
     | CopyInstalled
     | CopyRejected
+    | ReplicaCreated
+    | ReplicaRemoved
     | ShardMapKept
     | DiskSpace
     | StopAsked

@@ -128,6 +128,11 @@ class Flushing:
         """A copy replaced the state of ``replica``: what it has buffered is about to be dropped."""
         self.buffer_bytes -= replica.machine.buffer_bytes
 
+    def left(self, replica: Replica) -> None:
+        """``replica`` is about to be removed, and with it what it has buffered."""
+        self.set_aside(replica)
+        self.replaced(replica)
+
     def _mark_dirty(self, replica: Replica, now_us: int) -> None:
         if not self._dirty:
             self._oldest_us = now_us

@@ -17,20 +17,21 @@ from shardraft.host.deadlines import Deadlines
 from shardraft.host.departure import Departure
 from shardraft.host.flushing import Flushing
 from shardraft.host.making import ReplicaMaker, first_state
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, Round, RoundReply, ShardMessage
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNotice, Round, RoundReply, ShardMessage
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
 from shardraft.host.ports import Codec, Recovered, RecoveredShard, Store
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
+from shardraft.host.residence import Residence
 from shardraft.host.rounds import Rounds
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
-from shardraft.raft.ready import HardState, LogSummary, Refused, Role
+from shardraft.raft.ready import HardState, LogSummary, Role
 from shardraft.shards.shard_map import ShardMap
-from shardraft.types import NO_REPLICA, HostId, Index, ShardId
+from shardraft.types import HostId, Index, ShardId
 
 _FAR_FUTURE_US = 2**62
 
@@ -68,18 +69,26 @@ class Host:
         first_number = recovered.identity.incarnation << 32
         self.rounds = Rounds(config.raft, first_number, self.voters, self.outbox, self.touch)
         self._maker = ReplicaMaker(self.host, config, store, codec, random, self.rounds, self.pending, self.outbox)
-        if not is_learner:
-            self._make_voters(recovered, now_us)
         self.tree = Tree(
             self.host, endpoint, config, self.outbox, self.flushing, self.commits.write, recovered.shard_map, is_learner
         )
         self.replicas: dict[ShardId, Replica] = {}
-        for voter in self.voters.values():
-            self.replicas[voter.shard] = voter
-            self.tree.add_fed(voter)
+        self.residence = Residence(
+            self.host,
+            self.voters,
+            self.replicas,
+            self._maker,
+            self.outbox,
+            self.flushing,
+            self.tree,
+            self.touch,
+            recovered.shard_map,
+        )
         if is_learner:
             for stored in recovered.shards:
                 self._add_followed(stored)
+        else:
+            self.residence.begin(recovered, now_us)
         outbound = OutboundCopies(config.limits, first_number, store.read_chunk, self._log_first_index)
         self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
         self.compaction = Compaction(config.limits, self.flushing, self.copying, self.commits.compact, self.outbox)
@@ -101,19 +110,11 @@ class Host:
             self.reads,
             self.tree,
             self.administration,
+            self.residence,
             self.touch,
             shard_map,
             now_us,
         )
-
-    def _make_voters(self, recovered: Recovered, now_us: int) -> None:
-        assert recovered.shard_map is not None, "a voter host starts from a shard map"
-        stored = {shard.shard: shard for shard in recovered.shards}
-        for shard in recovered.shard_map.shards:
-            if shard.membership.replica_on(self.host) != NO_REPLICA:
-                slot_bytes = recovered.shard_map.partitioning.slot_bytes
-                voter = self._maker.voter(shard, stored[shard.shard], now_us, slot_bytes)
-                self.voters[shard.shard] = self._touched[shard.shard] = voter
 
     def _add_followed(self, stored: RecoveredShard) -> None:
         replica = self._maker.learner(stored)
@@ -139,6 +140,8 @@ class Host:
             events.CopySpooled: self.copying.spooled,
             events.CopyInstalled: self.copying.installed,
             events.CopyRejected: self.copying.rejected,
+            events.ReplicaCreated: self.residence.created,
+            events.ReplicaRemoved: self.residence.removed,
             events.ShardMapKept: self._shard_map_kept,
             events.DiskSpace: self._disk_space,
             events.StopAsked: self.departure.asked,
@@ -163,8 +166,11 @@ class Host:
 
     def _peer_message(self, host: HostId, message: ShardMessage, now_us: int) -> None:
         voter = self.voters.get(message.shard)
-        if voter is None or message.to_replica != voter.raft.replica or not voter.is_at(message.from_replica, host):
-            self.outbox.notes.append(Refused(message.shard, f"a message of host {host} for another replica"))
+        if voter is None or message.to_replica != voter.raft.replica:
+            self.residence.misdirected(host, message, now_us)
+            return
+        if not voter.is_at(message.from_replica, host):
+            self.residence.stranger(voter, host, message)
             return
         if voter.stopped:
             return
@@ -175,6 +181,8 @@ class Host:
             self.copying.reply_of_follower(host, message, now_us)
         elif isinstance(message, HashCheck):
             voter.check_hash(message, host)
+        elif isinstance(message, RemovalNotice):
+            self.residence.told(voter, now_us)
         else:
             voter.raft.step(message, now_us)
 
@@ -262,6 +270,7 @@ class Host:
         state_batch = self.flushing.take(now_us)
         log_batch = self.commits.submit(self._turn, now_us)
         self.copying.begin_installs(self.commits.has_unsubmitted)
+        self.residence.turn(self.copying, self.commits.has_unsubmitted, now_us)
         return Turn(
             number=self._turn,
             messages=outbox.take_peer_messages(),
@@ -270,6 +279,7 @@ class Host:
             log_batch=log_batch,
             state_batch=state_batch,
             copies=outbox.take_copies(),
+            replicas=self.residence.take_commands(),
             shard_map=self.tree.take_map_heard(),
             closes=outbox.take_closes(),
             notes=outbox.take_notes(),
@@ -295,6 +305,10 @@ class Host:
             self.copying.wanted_by_follower(voter, replica, now_us)
         if voter.applied_behind:
             self._apply(voter, now_us)
+        if voter.machine.membership is not voter.judged_membership:
+            self.residence.judge(voter, now_us)
+            if voter.stopped:
+                return
         voter.compare()
         voter.pass_on_reads(self.reads)
         self.tree.committed(voter)

@@ -16,10 +16,10 @@ from shardraft.host.voter import Voter
 from shardraft.kv.machine import Machine, MachineState
 from shardraft.raft.core import Raft
 from shardraft.raft.log import RaftLog
-from shardraft.raft.membership import decode_membership, encode_membership
+from shardraft.raft.membership import UNKNOWN, decode_membership, encode_membership
 from shardraft.raft.ready import HardState
 from shardraft.shards.shard_map import Shard, ShardMap
-from shardraft.types import HostId, ReplicaId
+from shardraft.types import HostId
 
 
 def first_state(shard: Shard, epoch: int) -> MachineState:
@@ -73,13 +73,14 @@ class ReplicaMaker:
         """A member of the group of ``shard``, which is as the map says.
 
         The configuration is the applied state's: the map may be older, and the entry that brought it compacted.
+        A replica that came to a running group knows none until its leader tells it.
         """
         config = self._config
-        state = _with_membership(stored.state, shard)
-        membership = decode_membership(state.membership)
+        state = stored.state if stored.replica else _with_membership(stored.state, shard)
+        membership = decode_membership(state.membership) if state.membership else UNKNOWN
         raft = Raft(
             shard=shard.shard,
-            replica=self._replica_of(shard, stored, membership.replica_on(self._host)),
+            replica=stored.replica or shard.membership.replica_on(self._host),
             membership=membership,
             membership_index=state.last_applied,
             log=self._log_of(stored),
@@ -93,9 +94,6 @@ class ReplicaMaker:
         )
         machine = Machine(state, self._store, config.limits)
         return Voter(raft, machine, self._codec, config, self._pending, self._outbox, now_us, slot_bytes)
-
-    def _replica_of(self, shard: Shard, stored: RecoveredShard, in_state: ReplicaId) -> ReplicaId:
-        return in_state or shard.membership.replica_on(self._host)
 
     def learner(self, stored: RecoveredShard) -> LearnerReplica:
         """A replica outside the group, which follows a parent."""

@@ -66,6 +66,20 @@ class HashCheck:
 
 
 @attrs.frozen(slots=True)
+class RemovalNotice:
+    """An answer to a replica that asks for votes: it is committed that ``to_replica`` has left the group for good.
+
+    The one that asks may have missed it, and nobody else's log may tell it any more (PROTOCOL: "a replica known
+    removed is told so").
+    """
+
+    shard: ShardId
+    term: Term
+    from_replica: ReplicaId
+    to_replica: ReplicaId
+
+
+@attrs.frozen(slots=True)
 class Round:
     """The heartbeat of all groups that rest, from the host of their leaders to a host of their followers.
 
@@ -98,7 +112,7 @@ class RoundReply:
 ROUND_CHANGES_MAX: Final = 4_096
 """Changes in one Round, and exceptions in one RoundReply; further ones follow with the next. More are refused."""
 
-ShardMessage: TypeAlias = RaftMessage | CopyChunk | CopyReply | HashCheck
+ShardMessage: TypeAlias = RaftMessage | CopyChunk | CopyReply | HashCheck | RemovalNotice
 """What one replica of a shard tells another."""
 
 PeerMessage: TypeAlias = ShardMessage | Round | RoundReply

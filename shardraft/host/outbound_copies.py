@@ -129,6 +129,15 @@ class OutboundCopies:
         """This host no longer leads ``shard``, or its followers changed: their copies end; learners' go on."""
         self._forget(lambda key: key[0] == shard and key[1] != NO_HOST, now_us)
 
+    def leave(self, shard: ShardId, now_us: int) -> bool:
+        """``shard`` leaves this host: nothing of it is sent any more. False while a snapshot of it is being spooled."""
+        self._forget(lambda key: key[0] == shard, now_us)
+        for snapshot in tuple(self._snapshots.values()):
+            if snapshot.shard == shard:
+                snapshot.is_current = False
+                self._drop_if_unused(snapshot, now_us)
+        return not self.is_spooling(shard)
+
     def tick(self, now_us: int) -> None:
         """Retry, give up, and drop what was kept long enough."""
         for transfer in self._transfers.values():

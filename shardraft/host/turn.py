@@ -7,12 +7,12 @@ from typing import TypeAlias
 import attrs
 
 from shardraft.host.messages import LinkMessage, PeerMessage
-from shardraft.kv.machine import MachineImage
+from shardraft.kv.machine import MachineImage, MachineState
 from shardraft.kv.requests import ClientReply
 from shardraft.learner.ready import LearnerNote as LearnerNote
 from shardraft.raft.ready import LogWrite, RaftNote
 from shardraft.shards.shard_map import ShardMap
-from shardraft.types import HostId, Index, ShardId, Term
+from shardraft.types import HostId, Index, ReplicaId, ShardId, Term
 
 
 @attrs.frozen(slots=True)
@@ -80,6 +80,28 @@ CopyCommand: TypeAlias = SpoolCopy | DropCopy | StageChunk | InstallCopy
 
 
 @attrs.frozen(slots=True)
+class CreateReplica:
+    """Make a new replica of a shard, with that ``state``; answered with ``ReplicaCreated``."""
+
+    replica: ReplicaId
+    state: MachineState
+
+
+@attrs.frozen(slots=True)
+class RemoveReplica:
+    """Remove this host's replica of ``shard``: tombstone and state first, then the log.
+
+    The log goes on its own thread, after every batch submitted before. Answered with ``ReplicaRemoved``.
+    """
+
+    shard: ShardId
+    replica: ReplicaId
+
+
+ReplicaCommand: TypeAlias = CreateReplica | RemoveReplica
+
+
+@attrs.frozen(slots=True)
 class CopyNote:
     """A copy began, finished or failed; ``what`` is a few words."""
 
@@ -100,7 +122,23 @@ class ReplicaStopped:
     host: HostId
 
 
-HostNote: TypeAlias = RaftNote | LearnerNote | CopyNote | ReplicaStopped
+@attrs.frozen(slots=True)
+class ReplicaJoined:
+    """A leader named a replica of ``shard`` on this host that was not here; it is by now, and empty."""
+
+    shard: ShardId
+    replica: ReplicaId
+
+
+@attrs.frozen(slots=True)
+class ReplicaLeft:
+    """This host's replica of ``shard`` has no part in its group any more, and is being removed."""
+
+    shard: ShardId
+    replica: ReplicaId
+
+
+HostNote: TypeAlias = RaftNote | LearnerNote | CopyNote | ReplicaStopped | ReplicaJoined | ReplicaLeft
 
 
 @attrs.frozen(slots=True)
@@ -120,6 +158,7 @@ class Turn:
     log_batch: LogBatch | None = None
     state_batch: StateBatch | None = None
     copies: tuple[CopyCommand, ...] = ()
+    replicas: tuple[ReplicaCommand, ...] = ()
     shard_map: ShardMap | None = None
     closes: tuple[int, ...] = ()
     notes: tuple[HostNote, ...] = ()

@@ -22,7 +22,7 @@ from shardraft.raft.core import Raft
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.messages import RaftMessage
 from shardraft.raft.ready import LogWrite, RaftNote, Ready, Reconfigured, Role
-from shardraft.types import INTEGER_MAX, TERM_MAX, HostId, Index, ReplicaId, ShardId
+from shardraft.types import INTEGER_MAX, NO_HOST, TERM_MAX, HostId, Index, ReplicaId, ShardId
 
 _EXPIRY_CHECKS = 16
 """Idle sessions are looked for this often within one session timeout."""
@@ -57,7 +57,9 @@ class Voter(Replica):
         self._read_context = 0
         self._leads = False
         self.stopped = False
-        """It differs from what was agreed on: it steps, votes, applies and answers nothing any more."""
+        """It differs from what was agreed on, or has left: it steps, votes, applies and answers nothing any more."""
+        self.judged_membership: bytes | None = None
+        """The applied configuration that this replica was last seen to be in."""
         self._comparing = Comparing()
         self._session_timeout_us = config.limits.session_timeout_ms * 1000
         self._expiry_check_us = now_us + self._session_timeout_us // _EXPIRY_CHECKS
@@ -79,7 +81,12 @@ class Voter(Replica):
 
     def is_at(self, replica: ReplicaId, host: HostId) -> bool:
         """Whether ``host`` may speak for ``replica``, which may be one of a configuration not known here yet."""
-        return self._roster[replica] == host or self._roster.meet(replica, host)
+        roster = self._roster
+        return roster[replica] == host or (not self.has_removed(replica) and roster.meet(replica, host))
+
+    def has_removed(self, replica: ReplicaId) -> bool:
+        """Whether it is applied here that ``replica`` has left; of those that the kept log names, Raft takes care."""
+        return replica <= self.machine.last_replica and self._roster[replica] == NO_HOST
 
     # What clients ask.
 
@@ -244,6 +251,23 @@ class Voter(Replica):
             if member.replica != raft.replica:
                 check = HashCheck(self.shard, raft.term, raft.replica, member.replica, index, applied_hash)
                 self._outbox.to_host(member.host, check)
+
+    def leave(self, now_us: int) -> None:
+        """This replica has left its group: it is about to be removed, and nobody is to wait for it."""
+        raft = self.raft
+        contact = raft.resting_on
+        raft.wake(now_us)  # A leader's group rests on contacts, which would go on for it.
+        if contact is not None:
+            contact.left.add(self.shard)
+        self.stopped = True
+        self.serving = False
+        self._fail_waiting()
+        waiting = [each for _, several in self._reads_ready for each in several]
+        waiting += [each for several in self._reads_asked.values() for each in several]
+        self._reads_ready.clear()
+        self._reads_asked.clear()
+        for pending in waiting:
+            self._pending.fail(pending, self._not_leader())
 
     def _stop(self, index: Index, host: HostId) -> None:
         self.stopped = True

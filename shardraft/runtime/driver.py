@@ -8,10 +8,29 @@ import trio
 
 from shardraft.config import Limits
 from shardraft.errors import CopyRefused
-from shardraft.host.events import CopyInstalled, CopyRejected, CopySpooled, ShardMapKept, StateFlushed
+from shardraft.host.events import (
+    CopyInstalled,
+    CopyRejected,
+    CopySpooled,
+    ReplicaCreated,
+    ReplicaRemoved,
+    ShardMapKept,
+    StateFlushed,
+)
 from shardraft.host.host import Host
 from shardraft.host.ports import Store
-from shardraft.host.turn import CopyCommand, DropCopy, HostNote, InstallCopy, SpoolCopy, StageChunk, StateBatch, Turn
+from shardraft.host.turn import (
+    CopyCommand,
+    DropCopy,
+    HostNote,
+    InstallCopy,
+    RemoveReplica,
+    ReplicaCommand,
+    SpoolCopy,
+    StageChunk,
+    StateBatch,
+    Turn,
+)
 from shardraft.runtime.clock import now_us
 from shardraft.runtime.disk import DiskThread, LogThread
 from shardraft.runtime.inbox import Inbox, LogCommitted
@@ -94,6 +113,8 @@ class Driver:
             self._keep(turn.shard_map)
         for command in turn.copies:
             self._copy(command)
+        for change in turn.replicas:
+            self._change_replica(change)
         for connection in turn.closes:
             self._network.close(connection)
         if turn.notes:
@@ -113,6 +134,31 @@ class Driver:
         def job() -> Callable[[], None]:
             self._store.save_shard_map(shard_map)
             return lambda: self._inbox.put(ShardMapKept(now_us(), shard_map))
+
+        self._state.submit(job)
+
+    def _change_replica(self, command: ReplicaCommand) -> None:
+        if isinstance(command, RemoveReplica):
+            self._remove_replica(command)
+            return
+
+        def job() -> Callable[[], None]:
+            self._store.create_replica(command.replica, command.state)
+            return lambda: self._inbox.put(ReplicaCreated(now_us(), command.state.shard))
+
+        self._state.submit(job)
+
+    def _remove_replica(self, command: RemoveReplica) -> None:
+        """Tombstone and state first, then the log on its own thread, behind every batch submitted so far."""
+
+        def job() -> Callable[[], None]:
+            self._store.remove_replica(command.shard, command.replica)
+
+            def remove() -> Callable[[], None]:
+                self._store.remove_log(command.shard)
+                return lambda: self._inbox.put(ReplicaRemoved(now_us(), command.shard))
+
+            return lambda: self._log.submit(remove)
 
         self._state.submit(job)
 

@@ -15,15 +15,34 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from shardraft.errors import CopyRefused
-from shardraft.host.events import CopyInstalled, CopyRejected, CopySpooled, ShardMapKept, StateFlushed
-from shardraft.host.turn import CopyCommand, DropCopy, InstallCopy, LogBatch, SpoolCopy, StageChunk, StateBatch
+from shardraft.host.events import (
+    CopyInstalled,
+    CopyRejected,
+    CopySpooled,
+    ReplicaCreated,
+    ReplicaRemoved,
+    ShardMapKept,
+    StateFlushed,
+)
+from shardraft.host.turn import (
+    CopyCommand,
+    CreateReplica,
+    DropCopy,
+    InstallCopy,
+    LogBatch,
+    RemoveReplica,
+    ReplicaCommand,
+    SpoolCopy,
+    StageChunk,
+    StateBatch,
+)
 from shardraft.kv.machine import MachineState
 from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.clock import Agenda, draw
 from shardraft.sim.store import SimStore
 
-LogJob: TypeAlias = "list[tuple[int, LogBatch]] | tuple[InstallCopy, MachineState]"
-StateJob: TypeAlias = StateBatch | CopyCommand | ShardMap
+LogJob: TypeAlias = "list[tuple[int, LogBatch]] | tuple[InstallCopy, MachineState] | RemoveReplica"
+StateJob: TypeAlias = StateBatch | CopyCommand | ReplicaCommand | ShardMap
 
 LOG_COMMIT_US: Final = (120, 700)
 STATE_COMMIT_US: Final = (500, 8_000)
@@ -120,12 +139,15 @@ class SimDisk:
             self.store.commit_log([batch for _, batch in job])
             if not self._is_crashing:
                 self.on_committed(tuple(number for number, _ in job))
+        elif isinstance(job, RemoveReplica):
+            self.store.remove_log(job.shard)
+            self._tell(ReplicaRemoved, job.shard)
         else:
             install, state = job
             self.store.reset_log(install.shard, install.index, install.term)
             self._tell(CopyInstalled, install.shard, install.number, state)
 
-    def _carry_out_state(self, job: StateBatch | ShardMap | StageChunk | InstallCopy) -> None:
+    def _carry_out_state(self, job: StateBatch | ShardMap | StageChunk | InstallCopy | ReplicaCommand) -> None:
         if isinstance(job, StateBatch):
             self.store.commit_state(job)
             self._tell(StateFlushed, job.number)
@@ -134,6 +156,11 @@ class SimDisk:
             self._tell(ShardMapKept, job)
         elif isinstance(job, StageChunk):
             self._stage(job)
+        elif isinstance(job, CreateReplica):
+            self.store.create_replica(job.replica, job.state)
+            self._tell(ReplicaCreated, job.state.shard)
+        elif isinstance(job, RemoveReplica):
+            self._remove(job)
         else:
             self._install(job)
 
@@ -153,6 +180,12 @@ class SimDisk:
         if not self._is_crashing:
             self._log.submit((job, state))
 
+    def _remove(self, job: RemoveReplica) -> None:
+        """Tombstone and state first; then the log, on its own thread."""
+        self.store.remove_replica(job.shard, job.replica)
+        if not self._is_crashing:
+            self._log.submit(job)
+
     def _carry_out_copy(self, job: SpoolCopy | DropCopy) -> None:
         if isinstance(job, SpoolCopy):
             self._tell(CopySpooled, job.shard, job.copy_id, *self.store.spool_copy(job.shard, job.copy_id))
@@ -168,7 +201,7 @@ class SimDisk:
     def after_latency_of(self, job: object, action: Callable[[], None]) -> None:
         """Do ``action`` when ``job``, begun now, is done, unless the process is gone by then."""
         slowness = self.slowness
-        if isinstance(job, StateBatch | InstallCopy | ShardMap):
+        if isinstance(job, StateBatch | InstallCopy | CreateReplica | ShardMap):
             between_us = STATE_COMMIT_US
         elif isinstance(job, StageChunk | SpoolCopy | DropCopy):
             between_us = COPY_STEP_US

@@ -232,6 +232,8 @@ class Process:
             self.disk.submit_state(turn.shard_map)
         for command in turn.copies:
             self.disk.submit_state(command)
+        for change in turn.replicas:
+            self.disk.submit_state(change)
         for number in turn.closes:
             self.close(number)
 

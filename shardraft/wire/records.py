@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, Round, RoundReply
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNotice, Round, RoundReply
 from shardraft.raft.contact import Place
 from shardraft.raft.messages import (
     AppendEntries,
@@ -194,6 +194,14 @@ def _unpack_hash_checks(rows: Rows, _: Any) -> Sequence[HashCheck]:
     ]
 
 
+def _pack_removal_notice(message: RemovalNotice) -> bytes:
+    return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, 0, message.term)
+
+
+def _unpack_removal_notices(rows: Rows, _: Any) -> Sequence[RemovalNotice]:
+    return [RemovalNotice(shard, term, sender, target) for shard, sender, target, _, term in rows]
+
+
 def _pack_round(message: Round) -> bytes:
     return _ROUND.pack(message.number, message.version, message.since)
 
@@ -266,5 +274,6 @@ PEER_KINDS: Final[dict[type, Kind]] = {
     **COPY_KINDS,
     CommitAdvance: RecordKind(14, "commitAdvances", _ONE, _pack_commit_advance, _unpack_commit_advances),
     HashCheck: RecordKind(15, "hashChecks", _TWO, _pack_hash_check, _unpack_hash_checks),
+    RemovalNotice: RecordKind(16, "removalNotices", _PLAIN, _pack_removal_notice, _unpack_removal_notices),
 }
 """What travels between voter hosts."""

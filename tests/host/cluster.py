@@ -18,12 +18,24 @@ from shardraft.host.events import (
     LinkFrameReceived,
     ParentConnected,
     PeerFrameReceived,
+    ReplicaCreated,
+    ReplicaRemoved,
     RequestReceived,
     ShardMapKept,
     StateFlushed,
 )
 from shardraft.host.host import Host
-from shardraft.host.turn import CopyCommand, DropCopy, HostNote, InstallCopy, SpoolCopy, StageChunk, Turn
+from shardraft.host.turn import (
+    CopyCommand,
+    CreateReplica,
+    DropCopy,
+    HostNote,
+    InstallCopy,
+    ReplicaCommand,
+    SpoolCopy,
+    StageChunk,
+    Turn,
+)
 from shardraft.kv.commands import PUT, Batch
 from shardraft.kv.requests import ClientReply, ClientRequest, WriteRequest
 from shardraft.shards.shard_map import HostPlace, Partitioning, ShardMap
@@ -144,11 +156,15 @@ class Cluster:
             self._copy(process, command)
         for connection in turn.closes:
             self.cut(process, connection)
+        changes = turn.replicas
         if turn.log_batch is not None:
             process.unsynced.append(turn)
         if process.is_syncing:
             self.sync(process)
-        return bool(turn.messages or turn.link_messages or turn.log_batch or turn.state_batch or turn.copies)
+        for change in changes:
+            self._change_replica(process, change)
+        writes = turn.log_batch or turn.state_batch or turn.copies or changes
+        return bool(turn.messages or turn.link_messages or writes)
 
     def sync(self, process: Process) -> None:
         """Finish every log commit that waits."""
@@ -164,6 +180,17 @@ class Cluster:
             if receiver is not None:
                 event: Event = PeerFrameReceived(self.now_us, process.host.host, of_host)  # type: ignore[arg-type]
                 receiver.host.step(event)
+
+    def _change_replica(self, process: Process, command: ReplicaCommand) -> None:
+        store = process.store
+        if isinstance(command, CreateReplica):
+            store.create_replica(command.replica, command.state)
+            process.host.step(ReplicaCreated(self.now_us, command.state.shard))
+        else:
+            self.sync(process)
+            store.remove_replica(command.shard, command.replica)
+            store.remove_log(command.shard)
+            process.host.step(ReplicaRemoved(self.now_us, command.shard))
 
     def _copy(self, process: Process, command: CopyCommand) -> None:
         store, host = process.store, process.host

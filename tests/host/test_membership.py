@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shardraft.config import HostConfig, Limits
+from shardraft.kv.machine import MachineState
 from shardraft.raft.membership import MembershipChange, decode_membership
 from shardraft.types import Membership
 from tests.host.cluster import Cluster, Process
@@ -50,11 +51,12 @@ def test_a_voter_that_starts_again_knows_a_configuration_whose_entry_is_compacte
     cluster = Cluster(hosts=5, shards=1, config=SMALL)
     cluster.run(3)
     removed = a_follower(cluster)
-    leader = remove(cluster, replica_of(removed))
+    number = replica_of(removed)
+    leader = remove(cluster, number)
     write_much(cluster, 100)
     voter = leader.host.voters[SHARD]
     membership = voter.raft.membership
-    assert replica_of(removed) not in membership.voters
+    assert number not in membership.voters
     assert voter.log.first_index > voter.raft.membership_index, "the entry is compacted"
     leader.start(cluster.now_us)
     again = leader.host.voters[SHARD].raft
@@ -66,8 +68,8 @@ def test_a_state_of_an_earlier_program_has_the_configuration_of_the_map() -> Non
     cluster = Cluster(shards=1)
     process = cluster.processes[1]
     kept = process.store.states[SHARD]
-    kept.state = kept.state.__class__(SHARD, kept.state.key_range, kept.state.epoch)
-    assert kept.state.membership == b""
+    kept.state = MachineState(SHARD, kept.state.key_range, kept.state.epoch)
+    process.store.replicas.clear()
     process.start(cluster.now_us)
     voter = process.host.voters[SHARD]
     assert voter.raft.membership == Membership.of({1: 1, 2: 2, 3: 3})
@@ -82,13 +84,14 @@ def test_a_copy_brings_the_configuration_of_its_index() -> None:
     removed = next(p for p in cluster.processes.values() if p not in (behind, cluster.leader_of(SHARD)))
     host = behind.host.host
     del cluster.processes[host]
-    leader = remove(cluster, replica_of(removed))
+    number = replica_of(removed)
+    leader = remove(cluster, number)
     write_much(cluster, 100)
     assert leader.host.voters[SHARD].log.first_index > behind.host.voters[SHARD].log.last_index
     cluster.processes[host] = behind
     cluster.run(5)
     raft = behind.host.voters[SHARD].raft
     assert raft.membership == leader.host.voters[SHARD].raft.membership
-    assert replica_of(removed) not in raft.membership.voters
+    assert number not in raft.membership.voters
     behind.start(cluster.now_us)
     assert behind.host.voters[SHARD].raft.membership == raft.membership

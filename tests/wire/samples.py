@@ -26,7 +26,16 @@ from shardraft.errors import (
     Unimplemented,
     WrongShard,
 )
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, LinkMessage, PeerMessage, Round, RoundReply
+from shardraft.host.messages import (
+    CopyChunk,
+    CopyReply,
+    HashCheck,
+    LinkMessage,
+    PeerMessage,
+    RemovalNotice,
+    Round,
+    RoundReply,
+)
 from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
@@ -166,6 +175,7 @@ PEER_MESSAGES: Final[tuple[PeerMessage, ...]] = (
     ),
     CopyReply(7, 4, 2, 1, copy_id=6, next_number=1, refused=True),
     HashCheck(7, 4, 1, 2, index=256, applied_hash=2**64 - 1),
+    RemovalNotice(7, 4, 1, 3),
     Round(90, version=12, since=10, places=(Place(7, 4, 1, 2), Place(8, 2**62, 3, 2**32 - 1)), removed=(9,)),
     Round(91, version=12, since=12),
     RoundReply(90, version=12, excepted=(7, 9)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, Round, RoundReply
+from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNotice, Round, RoundReply
 from shardraft.kv.commands import DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
@@ -207,6 +207,7 @@ peer_messages = tuples_of(
         st.builds(HeartbeatReply, *_between, u64),
         st.builds(TimeoutNow, *_between, st.booleans()),
         st.builds(HashCheck, *_between, u64, u64),
+        st.builds(RemovalNotice, *_between),
         st.builds(Round, u64, u64, u64, tuples_of(st.builds(Place, *_between)), tuples_of(u32)),
         st.builds(RoundReply, u64, u64, tuples_of(u32)),
         *_copies,

@@ -84,15 +84,20 @@ class ShardRoute:
             self._pause(now_us, error.retry_after_ms * 1000 + self._exchange.back_off_us(1))
         elif link.host != self.leader:
             return  # Old news: another refusal, or an answer, has already moved the guess.
-        elif isinstance(error, NotLeader) and error.leader in self.voters and error.leader != link.host:
+        elif isinstance(error, NotLeader) and self._is_known(error.leader) and error.leader != link.host:
             self.leader = error.leader
             self.redirects += 1
             if self.redirects > self._exchange.limits.redirects_max:
                 self._fail(now_us)
         else:
-            place = self.voters.index(link.host)
+            # A host that the map does not name as a voter may have become one since.
+            place = self.voters.index(link.host) if link.host in self.voters else -1
             self.leader = self.voters[(place + 1) % len(self.voters)]
             self._fail(now_us)
+
+    def _is_known(self, host: HostId) -> bool:
+        """Whether the map says where ``host`` is; the voters of a shard may have changed since the map was heard."""
+        return self._links.of(host) is not None
 
     def _fail(self, now_us: int) -> None:
         self.failures += 1
