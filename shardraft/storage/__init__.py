@@ -15,6 +15,6 @@ A data directory::
     copies/         snapshots being sent or received; emptied at each start (``copies``)
 
 ``identity.create_data_directory`` and ``store.open_store`` are the doors. Threads: ``commit_log`` and
-``reset_log`` belong to the log's thread, ``commit_state``, ``save_shard_map`` and ``install_copy`` to the
-state's; ``get``, ``scan``, ``read_entries`` and ``read_chunk`` may be called on any.
+``reset_log`` and ``remove_log`` belong to the log's thread, ``commit_state``, ``save_shard_map``, ``install_copy``,
+``create_replica`` and ``remove_replica`` to the state's; ``get``, ``scan``, ``read_entries`` and ``read_chunk`` may be called on any.
 """
