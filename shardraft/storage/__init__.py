@@ -14,7 +14,8 @@ A data directory::
     state/          keys and machine states of all shards, the shard map (``state``)
     copies/         snapshots being sent or received; emptied at each start (``copies``)
 
-``identity.create_data_directory`` and ``store.open_store`` are the doors. Threads: ``commit_log`` and
-``reset_log`` and ``remove_log`` belong to the log's thread, ``commit_state``, ``save_shard_map``, ``install_copy``,
-``create_replica`` and ``remove_replica`` to the state's; ``get``, ``scan``, ``read_entries`` and ``read_chunk`` may be called on any.
+``identity.create_data_directory`` and ``store.open_store`` are the doors. Threads: ``commit_log``, ``reset_log``
+and ``remove_log`` belong to the log's thread; ``commit_state``, ``save_shard_map``, ``install_copy``,
+``create_replica`` and ``remove_replica`` to the state's; ``get``, ``scan``, ``read_entries`` and ``read_chunk`` may
+be called on any.
 """
