@@ -19,7 +19,7 @@ from shardraft.errors import DeadlineExceeded, InvalidArgument, ShardraftError, 
 from shardraft.kv.requests import ClientReply
 from shardraft.wire.client import CapnpBatchCodec, encode_request
 from shardraft_router.connection import Connection
-from shardraft_router.core import NEVER_US, Call, RouterCore, RouterLimits
+from shardraft_router.core import NEVER_US, Call, Output, RouterCore, RouterLimits
 from shardraft_router.waiting import Process, Signal, Waiting, waiting_here
 
 _CLOCK: Final = time.CLOCK_BOOTTIME
@@ -72,6 +72,7 @@ class Driver:
         self._flush_wanted = Signal(self._waiting)
         self._time_changed = Signal(self._waiting)
         self._flush_scheduled = False
+        self._answers_first = False
         self._tick_us = NEVER_US
         self._turns: deque[Turn] = deque()
         self._connections: dict[str, Connection] = {}
@@ -204,7 +205,10 @@ class Driver:
         """Carry out whatever the core asks for. Called after every input; never waits."""
         core = self.core
         core.flush(now_us())
-        output = core.take()
+        self._carry_out(core.take())
+
+    def _carry_out(self, output: Output) -> None:
+        core = self.core
         for endpoint, request in output.requests:
             self._connections[endpoint].send(encode_request(request))
         for call in output.completed:
@@ -227,6 +231,10 @@ class Driver:
     async def _keep_flushing(self) -> None:
         while True:
             await self._flush_wanted.wait()
+            if self._answers_first:
+                # Replies have woken tasks: what these ask for next joins this flush.
+                self._answers_first = False
+                await anyio.lowlevel.checkpoint()
             self._flush_scheduled = False
             self.pump()
 
@@ -275,7 +283,10 @@ class Driver:
         now = now_us()
         for reply in replies:
             self.core.received(connection.endpoint, reply, now)
-        self.pump()
+        self._carry_out(self.core.take())
+        if self.core.wants_flush:
+            self._answers_first = True
+            self.flush_soon()
 
     def disconnected(self, connection: Connection, reason: str) -> None:
         """It is gone, or could not be made."""

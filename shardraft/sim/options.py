@@ -80,13 +80,15 @@ def vary_config(random: Random) -> HostConfig:
 
 
 def vary_router(random: Random, config: HostConfig) -> RouterLimits:
-    """A client's limits: patient or not, with few batches under way or many."""
+    """A client's limits: patient or not, with few batches under way or many, paced or not."""
     return RouterLimits(
         session_window_max=min(512, config.limits.session_window_max),
         silence_ms_max=random.choice((80, 300, 2_500)),
         unanswered_ms_max=random.choice((500, 10_000)),
         batches_in_flight_max=random.choice((1, 6)),
         batch_operations_max=random.choice((2, 4096)),
+        paced_operations_min=random.choice((1, 2, 16)),
+        paced_ms_max=random.choice((1, 10, 100)),
         back_off_ms_max=random.choice((20, 300)),
     )
 

@@ -231,6 +231,21 @@ async def test_operations_of_all_tasks_share_batches(router: Router, server: Fak
     assert len(server.requests) == 4
 
 
+async def test_what_many_replies_bring_leaves_together(router: Router, server: FakeServer) -> None:
+    """Tasks that put one thing after the other keep sharing batches, though replies come shard by shard."""
+
+    async def put_ten(task: int) -> None:
+        for number in range(10):
+            await router.put(b"task %d key %d" % (task, number), b"value")
+
+    await router.get(b"connected")
+    server.requests.clear()
+    async with anyio.create_task_group() as tasks:
+        for task in range(64):
+            tasks.start_soon(put_ten, task)
+    assert len(server.requests) <= 4 * 10 * 2
+
+
 # --- failures
 
 

@@ -21,7 +21,8 @@ The driver's loop. Whatever happens, feed it in, flush, take, and carry out what
     for endpoint in output.drops: close(endpoint)            # the core knows already
     if output.wanted is not None: connect_to_exactly(output.wanted)
 
-    # inputs, each followed by flush and take:
+    # inputs, each followed by flush and take. After replies take alone will do at first: let the tasks that they
+    # woke run, and flush once for them all if anything waits then, or ``core.wants_flush``.
     core.host_connected(endpoint, host_id, tier, now_us())   # after the hello
     core.host_disconnected(endpoint, now_us(), "why")        # also when connecting failed
     core.received(endpoint, reply, now_us())                 # raises ProtocolError: close, then host_disconnected
@@ -44,8 +45,9 @@ oldest batch that may still be sent again; a batch that nobody waits for is not 
 copies, if any, are refused by the shard as soon as a later batch has told it so.
 
 A map: ``core`` the machine; ``calls`` what is waited for; ``lanes`` queues per shard (``writes`` and
-``batches``, ``reads``, ``scans``); ``route`` the way to a leader, ``replicas`` to learners, ``links`` the
-connections, ``map_source`` and ``host_calls`` questions; ``sessions`` numbers; ``exchange`` what they share.
+``batches``, ``reads``, ``scans``); ``pacing`` when they may send; ``route`` the way to a leader, ``replicas``
+to learners, ``links`` the connections, ``map_source`` and ``host_calls`` questions; ``sessions`` numbers;
+``exchange`` what they share.
 """
 
 from shardraft_router.core.calls import (

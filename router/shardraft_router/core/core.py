@@ -249,8 +249,7 @@ class RouterCore:
         """A connection is gone, or an attempt to connect failed. What was sent on it has an unknown outcome."""
         link = self._links.at(endpoint)
         error = Unavailable(f"{endpoint}: {reason}")
-        pending = list(link.pending.values())
-        link.pending.clear()
+        pending, link.pending = list(link.pending.values()), {}
         self._exchange.unsend(endpoint)
         self._links.disconnected(link, reason)
         for attempt in pending:
@@ -290,17 +289,18 @@ class RouterCore:
 
     def flush(self, now_us: int) -> None:
         """Send everything that may be sent. Call it after any other input, before ``take``."""
-        exchange = self._exchange
-        lanes, exchange.lanes_to_flush = exchange.lanes_to_flush, []
-        for lane in lanes:
-            lane.queued = False
-            lane.flush(now_us)
-        if exchange.strays or self._unmapped:
+        self._exchange.flush_lanes(now_us)
+        if self._exchange.strays or self._unmapped:
             self._maps.refresh(now_us)
         if self._host_calls.waiting:
             self._host_calls.flush(now_us)
         if self._replicas.needed:
             self._maps.refresh_learners(now_us)
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether something waits that the next flush may send."""
+        return bool(self._unmapped or self._host_calls.waiting or self._exchange.has_unsent)
 
     def take(self) -> Output:
         """What the driver must carry out; each thing is handed out once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol, TypeAlias
 
@@ -15,6 +16,7 @@ from shardraft_router.core.batches import FrozenBatch
 from shardraft_router.core.calls import Call, Certainty
 from shardraft_router.core.limits import RouterLimits
 from shardraft_router.core.links import Attempt, Link
+from shardraft_router.core.pacing import Pace, Pacing
 
 NEVER_US: Final = INTEGER_MAX
 """The time of what need not happen."""
@@ -27,6 +29,17 @@ class Lane(Protocol):
     """A queue of calls to one shard."""
 
     queued: bool
+    pace: Pace
+
+    @property
+    def pending(self) -> Sequence[Call]:
+        """Calls that were not sent yet."""
+        ...
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits to be sent, for the first time or again."""
+        ...
 
     def flush(self, now_us: int) -> None:
         """Send what may be sent."""
@@ -63,6 +76,7 @@ class Exchange:
         "expiry_us",
         "lanes_to_flush",
         "limits",
+        "paces",
         "random",
         "requests",
         "strays",
@@ -78,6 +92,7 @@ class Exchange:
         self.completed: list[Call] = []
         self.drops: list[str] = []
         self.lanes_to_flush: list[Lane] = []
+        self.paces = {pacing: Pace(pacing, limits) for pacing in Pacing}
         self.strays: list[Stray] = []
         self.cancelled = 0
         self.writes_retried = 0
@@ -125,6 +140,23 @@ class Exchange:
         if not lane.queued:
             lane.queued = True
             self.lanes_to_flush.append(lane)
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self.strays) or any(lane.has_unsent for lane in self.lanes_to_flush)
+
+    def flush_lanes(self, now_us: int) -> None:
+        """Send what the queued lanes may send; those whose pace is not open stay queued."""
+        lanes, self.lanes_to_flush = self.lanes_to_flush, []
+        for pace in self.paces.values():
+            pace.look(sum(len(lane.pending) for lane in lanes if lane.pace is pace), now_us)
+        for lane in lanes:
+            if lane.pace.open:
+                lane.queued = False
+                lane.flush(now_us)
+            else:
+                self.lanes_to_flush.append(lane)
+                self.wake_at(lane.pace.opens_us)
 
     def wake_at(self, us: int) -> None:
         if us < self.wake_us:

@@ -12,6 +12,7 @@ from shardraft_router.core.batches import FrozenBatch, regroup
 from shardraft_router.core.calls import AtomicCall, Call, Certainty, PageCall, ReadCall, ReadGroup, WriteCall
 from shardraft_router.core.exchange import Exchange, Stray
 from shardraft_router.core.links import Links
+from shardraft_router.core.pacing import Pacing
 from shardraft_router.core.reads import ReadLane, ReplicaTarget
 from shardraft_router.core.replicas import Replicas
 from shardraft_router.core.route import ShardRoute
@@ -51,17 +52,18 @@ class Lanes:
         for shard in [shard for shard in self.writes if shard_map.shard_by_id(shard) is None]:
             for gone in (self.writes.pop(shard), self.reads.pop(shard), self.stale_reads.pop(shard)):
                 gone.closed = True
+        paces = self._exchange.paces
         for shard_place in shard_map.shards:
             shard = shard_place.shard
             if shard in self.writes:
                 self.writes[shard].route.follow_map(shard_place, shard_map.epoch)
                 continue
             route = ShardRoute(shard_place, shard_map.epoch, self._links, self._exchange)
-            self.writes[shard] = WriteLane(route, self._sessions, self._exchange)
-            self.reads[shard] = ReadLane(route, Consistency.LINEARIZABLE, route, self._exchange)
+            self.writes[shard] = WriteLane(route, self._sessions, self._exchange, paces[Pacing.TOGETHER])
+            self.reads[shard] = ReadLane(route, Consistency.LINEARIZABLE, route, self._exchange, paces[Pacing.HALVES])
             route.lanes = (self.writes[shard], self.reads[shard])
             stale = ReplicaTarget(self._replicas, self._exchange)
-            self.stale_reads[shard] = ReadLane(route, Consistency.STALE, stale, self._exchange)
+            self.stale_reads[shard] = ReadLane(route, Consistency.STALE, stale, self._exchange, paces[Pacing.FREE])
         for stray in moving:
             self.route(stray)
 

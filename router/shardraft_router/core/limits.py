@@ -27,6 +27,10 @@ class RouterLimits:
     """Keys and values of a coalesced batch (one operation may be larger); what is beyond goes in the next."""
     batches_in_flight_max: int = _positive(6)
     """Batches per shard sent and not settled; at it, what arrives waits and makes the next batch larger."""
+    paced_operations_min: int = _positive(16)
+    """With so many operations of a kind under way, further ones wait for their replies (see ``pacing``)."""
+    paced_ms_max: int = _positive(10)
+    """They wait at most this long after the last request left; then they are sent beside it."""
     session_window_max: int = _positive(512)
     """Sequences between the oldest unanswered batch of a session and the newest; at it, what arrives waits."""
     read_keys_max: int = _positive(4096)

@@ -11,6 +11,7 @@ from shardraft_router.core.calls import PageCall, ReadCall
 from shardraft_router.core.exchange import NEVER_US, Exchange, deadline_exceeded
 from shardraft_router.core.links import Link
 from shardraft_router.core.outcomes import FINAL_ERRORS, refusal
+from shardraft_router.core.pacing import Pace
 from shardraft_router.core.replicas import Replicas
 from shardraft_router.core.route import ShardRoute
 
@@ -123,6 +124,7 @@ class ReadLane:
         "_target",
         "closed",
         "consistency",
+        "pace",
         "pages",
         "pending",
         "queued",
@@ -130,8 +132,11 @@ class ReadLane:
         "under_way",
     )  # fmt: skip
 
-    def __init__(self, route: ShardRoute, consistency: Consistency, target: ReadTarget, exchange: Exchange) -> None:
+    def __init__(
+        self, route: ShardRoute, consistency: Consistency, target: ReadTarget, exchange: Exchange, pace: Pace
+    ) -> None:
         self.route = route
+        self.pace = pace
         self.consistency = consistency
         self.pending: list[ReadCall] = []
         self.pages: list[PageCall] = []
@@ -157,6 +162,10 @@ class ReadLane:
         """Take a page whose start lies in this shard."""
         self.pages.append(call)
         self._exchange.queue(self)
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self.pending or self.pages)
 
     def flush(self, now_us: int) -> None:
         while self._may_send_wave() or self._may_send_page():
@@ -192,6 +201,7 @@ class ReadLane:
         exchange = self._exchange
         timeout_ms = exchange.remaining_ms(max(call.deadline_us for call in calls), now_us)
         self.under_way[wave] = None
+        self.pace.sent(len(calls), now_us)
         request = ReadRequest(
             exchange.take_request_id(), self.route.shard.shard, self.route.epoch, timeout_ms, self.consistency, keys
         )
@@ -225,6 +235,7 @@ class ReadLane:
         attempt = PageAttempt(self, call)
         self.under_way[attempt] = None
         self._pages_under_way += 1
+        self.pace.sent(1, now_us)
         request = ScanRequest(
             exchange.take_request_id(),
             self.route.shard.shard,
@@ -313,6 +324,9 @@ class ReadLane:
         del self.under_way[attempt]
         if isinstance(attempt, PageAttempt):
             self._pages_under_way -= 1
+            self.pace.ended(1)
+        else:
+            self.pace.ended(len(attempt.calls))
 
     def _put_back(self, calls: Sequence[ReadCall | PageCall]) -> None:
         if self.closed:

@@ -27,6 +27,7 @@ from shardraft_router.core.outcomes import (
     expire_calls,
     refusal,
 )
+from shardraft_router.core.pacing import Pace
 from shardraft_router.core.route import ShardRoute
 from shardraft_router.core.sessions import Session, SessionSource
 
@@ -43,6 +44,7 @@ class WriteLane:
         "_exchange",
         "_sessions",
         "closed",
+        "pace",
         "pending",
         "queued",
         "route",
@@ -52,8 +54,9 @@ class WriteLane:
         "waiting",
     )  # fmt: skip
 
-    def __init__(self, route: ShardRoute, sessions: SessionSource, exchange: Exchange) -> None:
+    def __init__(self, route: ShardRoute, sessions: SessionSource, exchange: Exchange, pace: Pace) -> None:
         self.route = route
+        self.pace = pace
         self._sessions = sessions
         self._exchange = exchange
         self.session: Session = sessions.fresh()
@@ -82,8 +85,12 @@ class WriteLane:
         self.waiting.append(batch)
         self._exchange.queue(self)
 
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self.pending or self.waiting)
+
     def flush(self, now_us: int) -> None:
-        if not self.pending and not self.waiting:
+        if not self.has_unsent:
             return
         link = self.route.link(now_us)
         if link is None:
@@ -145,6 +152,7 @@ class WriteLane:
         exchange = self._exchange
         self.under_way += 1
         batch.under_way = True
+        self.pace.sent(len(batch.calls), now_us)
         if batch.cause is not None:
             exchange.writes_retried += len(batch.calls)
         request = WriteRequest(
@@ -184,6 +192,7 @@ class WriteLane:
         assert batch.under_way, "an attempt ended twice"
         batch.under_way = False
         self.under_way -= 1
+        self.pace.ended(len(batch.calls))
 
     def _refused(self, batch: FrozenBatch, link: Link, error: ShardraftError, now_us: int) -> None:
         batch.cause = error
