@@ -14,13 +14,13 @@ from shardraft.types import HostId, Index
 
 
 class Comparing:
-    """What one replica was told by leaders and has not applied yet, and what it has compared."""
+    """What one replica was told by leaders and has not applied yet (``expected``), and what it has compared."""
 
-    __slots__ = ("_expected", "_seen_index")
+    __slots__ = ("_seen_index", "expected")
 
     def __init__(self) -> None:
         self._seen_index: Index = 0
-        self._expected: dict[Index, tuple[int, HostId]] = {}
+        self.expected: dict[Index, tuple[int, HostId]] = {}
 
     def reached(self, hashes: Mapping[Index, int]) -> tuple[Index, int] | None:
         """The newest of this replica's ``hashes`` if it is a new one, else None."""
@@ -32,16 +32,16 @@ class Comparing:
 
     def expect(self, index: Index, applied_hash: int, host: HostId) -> None:
         """``host`` has ``applied_hash`` at ``index``. Of more than ``HASH_CHECKS_MAX`` the lowest is forgotten."""
-        self._expected[index] = applied_hash, host
-        if len(self._expected) > HASH_CHECKS_MAX:
-            del self._expected[min(self._expected)]
+        self.expected[index] = applied_hash, host
+        if len(self.expected) > HASH_CHECKS_MAX:
+            del self.expected[min(self.expected)]
 
     def difference(self, hashes: Mapping[Index, int], last_applied: Index) -> tuple[Index, HostId] | None:
         """Where this replica differs and from whom, as far as it has applied; what is compared is forgotten."""
-        if not self._expected:
+        if not self.expected:
             return None  # The case of nearly every turn.
-        due = sorted(index for index in self._expected if index <= last_applied)
-        told = [(index, *self._expected.pop(index)) for index in due]
+        due = sorted(index for index in self.expected if index <= last_applied)
+        told = [(index, *self.expected.pop(index)) for index in due]
         for index, applied_hash, host in told:
             if hashes.get(index, applied_hash) != applied_hash:
                 return index, host

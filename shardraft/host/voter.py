@@ -61,12 +61,17 @@ class Voter(Replica):
         self.judged_membership: bytes | None = None
         """The applied configuration that this replica was last seen to be in."""
         self._comparing = Comparing()
+        self._compared_index: Index = 0
         self._session_timeout_us = config.limits.session_timeout_ms * 1000
         self._expiry_check_us = now_us + self._session_timeout_us // _EXPIRY_CHECKS
 
     @property
     def commit_index(self) -> Index:
         return self.raft.commit_index
+
+    @property
+    def applied_behind(self) -> bool:
+        return self.machine.last_applied < self.raft.commit_index
 
     @property
     def deadline_us(self) -> int:
@@ -238,6 +243,9 @@ class Voter(Replica):
     def compare(self) -> None:
         """After something was applied: tell the others, if this replica leads, and compare what it was told."""
         machine, comparing = self.machine, self._comparing
+        if machine.last_applied == self._compared_index and not comparing.expected:
+            return
+        self._compared_index = machine.last_applied
         reached = comparing.reached(machine.hash_checks)
         if reached is not None and self.raft.role is Role.LEADER:
             self._tell_hash(*reached)

@@ -19,6 +19,7 @@ The committed entries go to the oracle, which the clients' histories are compare
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
@@ -100,7 +101,8 @@ class Invariants:
             for member in shard.membership.members
         }
         self._hard_states: dict[tuple[HostId, ShardId], HardState] = {}
-        self._seen: dict[tuple[HostId, ShardId], tuple[Index, Index]] = {}
+        self._seen: defaultdict[HostId, dict[ShardId, tuple[Index, Index]]] = defaultdict(dict)
+        """By host and shard: commit index and applied index as they were looked at last."""
         self._reads: dict[tuple[HostId, int, int], Index] = {}
         """By host, connection and request id of a waiting linearizable read: the index that its answer must show."""
         self.flushed = FlushedState(self.stores, self.oracle)
@@ -159,7 +161,7 @@ class Invariants:
     def check_recovered(self, host: HostId, *, is_learner: bool) -> None:
         """A process starts from its disk: no vote and no term may be missing that ever was durable."""
         for shard, log in self.stores[host].logs.items():
-            self._seen.pop((host, shard), None)
+            self._seen[host].pop(shard, None)
             self.flushed.check_all(host, shard)
             if is_learner:
                 continue
@@ -229,14 +231,16 @@ class Invariants:
         host = process.host
         if host is None:
             return
+        before = self._seen[process.node]
         for shard, replica in host.replicas.items():
             seen = (replica.commit_index, replica.machine.last_applied)
-            if self._seen.get((process.node, shard)) != seen:
+            if before.get(shard) != seen:
                 self._check_replica(process, replica, seen)
 
     def _check_replica(self, process: Process, replica: Replica, seen: tuple[Index, Index]) -> None:
-        before = self._seen.get((process.node, replica.shard), (0, 0))
-        self._seen[process.node, replica.shard] = seen
+        all_seen = self._seen[process.node]
+        before = all_seen.get(replica.shard, (0, 0))
+        all_seen[replica.shard] = seen
         if seen < before or seen[1] < before[1]:
             raise SimulationFailure(
                 f"host {process.node}, shard {replica.shard}: commit and applied index went from {before} to {seen}"

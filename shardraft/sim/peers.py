@@ -33,7 +33,7 @@ class PeerLinks:
 
     def are_connected(self, one: HostId, other: HostId) -> bool:
         """Whether frames may travel between the two."""
-        return self._up.get(_pair(one, other), False)
+        return self._up.get((one, other) if one < other else (other, one), False)
 
     def process_started(self, process: Process) -> None:
         """It connects to every peer that it can reach."""
