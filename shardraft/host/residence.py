@@ -52,7 +52,7 @@ class Residence:
         self.shard_map = shard_map
         """Ranges and partitioning of shards that may come to this host."""
         self.former_leaders: dict[ShardId, HostId] = {}
-        """Of shards that were removed from here: who led them then, as far as known."""
+        """Of shards that were removed from here: who led them then, or is likely to know."""
         self._host = host
         self._voters = voters
         self._replicas = replicas
@@ -164,11 +164,20 @@ class Residence:
     def _leave(self, voter: Voter, now_us: int) -> None:
         if voter.shard in self._leaving:
             return
-        self.former_leaders[voter.shard] = voter.raft.leader_host
+        self.former_leaders[voter.shard] = self._likely_leader(voter)
         voter.leave(now_us)
         self._leaving[voter.shard] = voter
         self._tree.feed.remove_shard(voter.shard)
         self._outbox.notes.append(ReplicaLeft(voter.shard, voter.raft.replica))
+
+    def _likely_leader(self, voter: Voter) -> HostId:
+        """The leader that it followed; for one that led itself, a voter of the configuration without it."""
+        raft, encoded = voter.raft, voter.machine.membership
+        if raft.leader_host not in (NO_HOST, self._host) or not encoded:
+            return raft.leader_host
+        membership = decode_membership(encoded)
+        hosts = [membership.host_of(replica) for replica in membership.voters]
+        return next((host for host in hosts if host != self._host), NO_HOST)
 
     def turn(self, copying: Copying, has_unsubmitted: Callable[[ShardId], bool], now_us: int) -> None:
         """Let those go of whom nothing waits for the disk; called when the turn's batches are made."""

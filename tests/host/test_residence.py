@@ -164,6 +164,11 @@ def test_a_removed_leader_goes_when_another_leads(cluster: Cluster) -> None:
     change(cluster, remove=(replica_on(cluster, host),))
     assert host not in holders(cluster)
     leader = cluster.leader_of(SHARD)
+    put(cluster, cluster.processes[host], 9, b"k")
+    cluster.settle()
+    error = refusal(cluster, cluster.processes[host], 9)
+    assert isinstance(error, NotLeader)
+    assert error.leader in holders(cluster), "one of those it left the shard to"
     put(cluster, leader, 2, b"l", b"w")
     cluster.settle()
     assert isinstance(cluster.reply_to(leader, 2), WriteReply)
