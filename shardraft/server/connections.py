@@ -14,11 +14,12 @@ from shardraft.host.events import (
     RequestReceived,
 )
 from shardraft.host.host import Host
+from shardraft.host.met_starts import Start
 from shardraft.kv.requests import ErrorReply
 from shardraft.runtime.clock import now_us
 from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
-from shardraft.server.peer_book import PeerBook, Start
+from shardraft.server.peer_book import PeerBook
 from shardraft.transport.connection import Connection
 from shardraft.transport.handshake import check_cluster
 from shardraft.types import HostId, Identity

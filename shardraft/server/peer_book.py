@@ -1,10 +1,4 @@
-"""The starts of other hosts that this one has met, so that a wiped disk or an old copy is found out.
-
-A host that lost its disk has forgotten its votes; counted under its old id it could vote twice in a
-term (PROTOCOL, "Log, state, snapshots"). Each start of a data directory has a higher incarnation and
-a nonce of its own; whoever shows a lower incarnation than before, or the same with another nonce, is
-refused by everybody who met the former one.
-"""
+"""Keeps the starts of other hosts that this one has met (``host.met_starts``) over its own restarts."""
 
 from __future__ import annotations
 
@@ -12,22 +6,13 @@ import json
 from pathlib import Path
 from typing import Final
 
-import attrs
-
-from shardraft.errors import ErrorCode, ProtocolError, StorageError
+from shardraft.errors import StorageError
+from shardraft.host.met_starts import MetStarts, Start
 from shardraft.storage.directory import replace_file
 from shardraft.types import HostId
 
 _FORMAT_VERSION: Final = 1
 _FILE_NAME: Final = "peers.json"
-
-
-@attrs.frozen(slots=True)
-class Start:
-    """One start of a host's data directory."""
-
-    incarnation: int
-    boot_nonce: int
 
 
 class PeerBook:
@@ -38,7 +23,7 @@ class PeerBook:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / _FILE_NAME
-        self._starts: dict[HostId, Start] = self._read()
+        self._met = MetStarts(self._read())
 
     def _read(self) -> dict[HostId, Start]:
         if not self._path.exists():
@@ -63,21 +48,11 @@ class PeerBook:
 
         Raises ``ProtocolError`` (STALE_DISK), and ``StorageError`` when it cannot be remembered.
         """
-        known = self._starts.get(host)
-        if known == start:
-            return
-        if known is not None and start.incarnation <= known.incarnation:
-            raise ProtocolError(
-                ErrorCode.STALE_DISK,
-                f"host {host} shows start {start.incarnation} of its disk and was met in start {known.incarnation}: "
-                "the disk was wiped or is an old copy, and votes it gave may be forgotten; bring back its newest data "
-                "directory, or put a host under a new id in its place",
-            )
-        self._starts[host] = start
-        self._write()
+        if self._met.meet(host, start):
+            self._write()
 
     def _write(self) -> None:
-        starts = {str(other): [of.incarnation, of.boot_nonce] for other, of in sorted(self._starts.items())}
+        starts = {str(other): [of.incarnation, of.boot_nonce] for other, of in self._met.in_order()}
         try:
             replace_file(self._path, json.dumps({"format": _FORMAT_VERSION, "starts": starts}).encode())
         except OSError as error:

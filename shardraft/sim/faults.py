@@ -11,12 +11,15 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, TypeAlias
 
-from shardraft.host.events import DiskSpace, StopAsked
+from shardraft.host.events import StopAsked
+from shardraft.sim.crash_points import OF_A_COPY, CrashPoint, Point
+from shardraft.sim.disk_faults import DiskFaults
 from shardraft.sim.network import LinkQuality, Node
 from shardraft.sim.process import Process
 from shardraft.sim.world import World
 
-Fault: TypeAlias = Callable[[], None]
+Fault: TypeAlias = Callable[[], bool | None]
+"""Breaks something; False when there was nothing to break."""
 
 _BETWEEN_US: Final = (50_000, 2_500_000)
 """The wait from one fault to the next; several may be under way."""
@@ -27,27 +30,35 @@ class Faults:
     """Breaks things in a world until told to stop.
 
     Faults are numbered from 1, whether they are left out (``only_faults``) or not, and each draws from
-    randomness of its own: the others are what they were without it. ``struck`` is the highest number so far.
+    randomness of its own: the others are what they were without it. ``struck`` is the highest number so far;
+    ``by_kind`` counts those that broke something. ``random`` is that of the last one.
     """
 
     def __init__(self, world: World) -> None:
         self.count = 0
         self.struck = 0
-        self._world = world
+        self.by_kind: dict[str, int] = {}
+        self.world = self._world = world
         self._only = world.options.only_faults
         self._when = Random(world.random.getrandbits(64))
         self._seed = world.random.getrandbits(64)
-        self._random = world.random
+        self.random = world.random
         self._running = False
         self._short_reigns = False
         world.on_elected = self.leader_elected
+        kinds = self.kinds()
+        self._kinds = self.random.sample(kinds, self.random.randint(_KINDS_MIN, len(kinds)))
+
+    def kinds(self) -> list[Fault]:
+        """Every kind of fault that this world can have."""
         kinds: list[Fault] = [
             self._crash_leader,
             self._depose_leader,
             self._shorten_reigns,
             self._crash_any,
             self._stop_leader,
-            self._crash_at_commit,
+            self._crash_at_point,
+            self._crash_in_copy,
             self._crash_all,
             self._isolate,
             self._split,
@@ -56,15 +67,13 @@ class Faults:
             self._flap,
             self._worsen_network,
             self._slow_link,
-            self._slow_disk,
-            self._fill_disk,
-            self._damage_copy,
             self._pause,
             self._cut_client,
+            *DiskFaults(self).kinds,
         ]
-        if world.learners():
+        if self._world.learners():
             kinds += [self._crash_learner, self._cut_learner]
-        self._kinds = self._random.sample(kinds, self._random.randint(_KINDS_MIN, len(kinds)))
+        return kinds
 
     def start(self) -> None:
         """Break something soon, and go on."""
@@ -84,41 +93,46 @@ class Faults:
         self.struck += 1
         if self._only is None or self.struck in self._only:
             self.count += 1
-            self._random = Random(self._seed + self.struck)
-            fault = self._random.choice(self._kinds)
-            self._world.note(f"fault {self.struck}: {fault.__name__.strip('_').replace('_', ' ')}")
-            fault()
+            self.random = Random(self._seed + self.struck)
+            fault = self.random.choice(self._kinds)
+            name = name_of(fault)
+            self._world.note(f"fault {self.struck}: {name}")
+            if fault() is not False:
+                self.by_kind[name] = self.by_kind.get(name, 0) + 1
         self._schedule()
 
-    def _later(self, between_us: tuple[int, int], action: Fault) -> None:
+    def later(self, between_us: tuple[int, int], action: Callable[[], object]) -> None:
         """Do ``action``, the end of a fault, after a while; healing may have been faster."""
-        self._world.agenda.after(self._random.randrange(*between_us), self._end, action)
+        self._world.agenda.after(self.random.randrange(*between_us), self._end, action)
 
-    def _end(self, action: Fault) -> None:
+    def _end(self, action: Callable[[], object]) -> None:
         if self._running:
             action()
 
     # Crashes.
 
-    def _crash(self, process: Process) -> None:
+    def crash(self, process: Process) -> None:
+        """Kill a process, and start it again after a while."""
         if process.is_up:
             self._world.crash(process.node)
-        self._later((20_000, 4_000_000), lambda: self._start(process))
+        self.later((20_000, 4_000_000), lambda: self.start_again(process))
 
-    def _start(self, process: Process) -> None:
+    def start_again(self, process: Process) -> None:
+        """Start a process that is down."""
         if not process.is_up:
             self._world.start_process(process.node)
 
-    def _crash_leader(self) -> None:
+    def _crash_leader(self) -> bool:
         leader = self._leader()
         if leader is not None:
-            self._crash(leader)
+            self.crash(leader)
+        return leader is not None
 
     def _leader(self) -> Process | None:
         leaders = [leader for shard in self._world.shard_map.shards if (leader := self._world.leader_of(shard.shard))]
-        return self._random.choice(leaders) if leaders else None
+        return self.random.choice(leaders) if leaders else None
 
-    def _depose_leader(self) -> None:
+    def _depose_leader(self) -> bool:
         """A leader is cut off from its peers alone, and they hear at once that their connections closed.
 
         They elect another while it still believes that it leads, and clients reach both. Sometimes it is
@@ -126,23 +140,24 @@ class Faults:
         """
         leader = self._leader()
         if leader is None:
-            return
+            return False
         host = leader.node
         others = [other for other in self._hosts() if other != host]
         outward, inward = [(host, other) for other in others], [(other, host) for other in others]
-        if self._random.random() < 0.5:
+        if self.random.random() < 0.5:
             self._depose(host, others, outward + inward)
-            return
+            return True
         for direction in inward:
-            quality = LinkQuality(delay_us=self._random.randrange(50_000, 500_000), jitter_us=1_000)
+            quality = LinkQuality(delay_us=self.random.randrange(50_000, 500_000), jitter_us=1_000)
             self._world.network.special[direction] = quality
-        self._later((100_000, 700_000), lambda: self._depose(host, others, outward))
+        self.later((100_000, 700_000), lambda: self._depose(host, others, outward))
+        return True
 
     def _depose(self, host: Node, others: list[Node], directions: list[tuple[Node, Node]]) -> None:
         for other in others:
             self._world.peers.reset(other, host)
         self._cut(f"depose {host}", directions, (100_000, 2_500_000))
-        self._later((500_000, 2_500_000), lambda: self._good_links(host))
+        self.later((500_000, 2_500_000), lambda: self._good_links(host))
 
     def _good_links(self, host: Node) -> None:
         for other in self._hosts():
@@ -152,44 +167,60 @@ class Faults:
         """For a while, whoever becomes leader crashes soon after (Figure 8)."""
         self._world.note("short reigns")
         self._short_reigns = True
-        self._later((500_000, 3_000_000), self._end_short_reigns)
+        self.later((500_000, 3_000_000), self._end_short_reigns)
 
     def _end_short_reigns(self) -> None:
         self._short_reigns = False
 
     def leader_elected(self, process: Process) -> None:
         """The world says that ``process`` has become a leader."""
-        if self._short_reigns and self._running and self._random.random() < 0.7:
-            self._world.agenda.after(self._random.randrange(50, 20_000), self._end, lambda: self._crash(process))
+        if self._short_reigns and self._running and self.random.random() < 0.7:
+            self._world.agenda.after(self.random.randrange(50, 20_000), self._end, lambda: self.crash(process))
 
     def _crash_any(self) -> None:
-        self._crash(self._random.choice(self._world.voters()))
+        self.crash(self.random.choice(self._world.voters()))
 
-    def _stop_leader(self) -> None:
+    def _stop_leader(self) -> bool:
         """A host hands over what it leads and ends a moment later, often before that is done."""
         leader = self._leader()
         if leader is not None:
             self._world.note(f"{leader.node} is asked to stop")
             leader.take(StopAsked)
-            self._later((100, 1_500_000), lambda: self._crash(leader))
+            self.later((100, 1_500_000), lambda: self.crash(leader))
+        return leader is not None
 
     def _crash_learner(self) -> None:
-        self._crash(self._random.choice(self._world.learners()))
+        self.crash(self.random.choice(self._world.learners()))
 
     def _crash_all(self) -> None:
         for process in self._world.voters():
-            self._crash(process)
+            self.crash(process)
 
-    def _crash_at_commit(self) -> None:
-        process = self._random.choice(list(self._world.processes.values()))
-        point = self._random.choice(("begun", "durable"))
-        self._world.note(f"{process.node} will crash when a log commit is {point}")
-        self._world.crash_points[process.node] = point
-        self._later((200_000, 3_000_000), lambda: self._start(process))
+    def _crash_at_point(self) -> None:
+        """A process ends between two steps of its work, the next time it is there or a few times later."""
+        process = self.random.choice(list(self._world.processes.values()))
+        points = [point for point in Point if point not in OF_A_COPY]
+        crash = CrashPoint(self.random.choice(points), self.random.randint(1, 4), self.random.randrange(4_000_000))
+        self._world.note(f"{process.node} will crash when {crash.point.value}, {crash.times} times from now")
+        process.crash_point = crash
+
+    def _crash_in_copy(self) -> None:
+        """For a while, every process that gets to a certain point of a copy ends there."""
+        point, down_us = self.random.choice(OF_A_COPY), self.random.randrange(4_000_000)
+        self._world.note(f"processes will crash when {point.value}")
+        armed = [(process, CrashPoint(point, 1, down_us)) for process in self._world.processes.values()]
+        for process, crash in armed:
+            process.crash_point = crash
+        self.later((1_000_000, 6_000_000), lambda: self._disarm(armed))
+
+    def _disarm(self, armed: list[tuple[Process, CrashPoint]]) -> None:
+        for process, crash in armed:
+            if process.crash_point is crash:
+                process.crash_point = None
 
     def _pause(self) -> None:
-        process = self._random.choice(list(self._world.processes.values()))
-        pause_us = self._random.randrange(5_000, 2_000_000)
+        process = self.random.choice(list(self._world.processes.values()))
+        pause_us = self.random.randrange(5_000, 2_000_000)
         self._world.note(f"pause {process.node} for {pause_us // 1000} ms")
         process.pause(pause_us)
 
@@ -198,7 +229,7 @@ class Faults:
     def _cut(self, what: str, directions: list[tuple[Node, Node]], between_us: tuple[int, int]) -> None:
         self._world.note(what)
         self._world.cut(directions)
-        self._later(between_us, lambda: self._uncut(directions))
+        self.later(between_us, lambda: self._uncut(directions))
 
     def _uncut(self, directions: list[tuple[Node, Node]]) -> None:
         self._world.note(f"uncut {_text(directions)}")
@@ -213,101 +244,82 @@ class Faults:
         return learners + [client.node for client in self._world.clients]
 
     def _isolate(self) -> None:
-        host = self._random.choice(self._hosts())
+        host = self.random.choice(self._hosts())
         others = [other for other in self._hosts() if other != host]
-        if self._random.random() < 0.5:
+        if self.random.random() < 0.5:
             others += self._others()
         self._cut(f"isolate {host}", _both_ways([host], others), (100_000, 4_000_000))
 
     def _split(self) -> None:
         nodes = self._hosts() + self._others()
-        side = [node for node in nodes if self._random.random() < 0.5]
+        side = [node for node in nodes if self.random.random() < 0.5]
         rest = [node for node in nodes if node not in side]
         self._cut(f"split {side} from {rest}", _both_ways(side, rest), (100_000, 4_000_000))
 
     def _cut_one_way(self) -> None:
         """A host sends and is not heard, or hears and cannot send."""
-        host = self._random.choice(self._hosts())
+        host = self.random.choice(self._hosts())
         others = [other for other in self._hosts() if other != host]
-        if self._random.random() < 0.5:
+        if self.random.random() < 0.5:
             directions = [(host, other) for other in others]
         else:
             directions = [(other, host) for other in others]
         self._cut(f"cut one way {_text(directions)}", directions, (100_000, 4_000_000))
 
-    def _cut_between_two(self) -> None:
+    def _cut_between_two(self) -> bool:
         """Everybody reaches a common neighbour, but not everybody each other (partial connectivity)."""
         if len(self._hosts()) > 1:
-            one, other = self._random.sample(self._hosts(), 2)
+            one, other = self.random.sample(self._hosts(), 2)
             self._cut(f"cut between {one} and {other}", _both_ways([one], [other]), (100_000, 5_000_000))
+        return len(self._hosts()) > 1
 
     def _cut_client(self) -> None:
         if self._world.clients:
-            client = self._random.choice(self._world.clients).node
+            client = self.random.choice(self._world.clients).node
             self._cut(f"cut client {client}", _both_ways([client], self._hosts()), (50_000, 3_000_000))
 
     def _cut_learner(self) -> None:
-        learner = self._random.choice(self._world.learners()).node
+        learner = self.random.choice(self._world.learners()).node
         nodes = [node for node in self._world.processes if node != learner]
         self._cut(f"cut learner {learner}", _both_ways([learner], nodes), (50_000, 3_000_000))
 
-    def _flap(self) -> None:
+    def _flap(self) -> bool:
         """A link that comes and goes."""
         if len(self._hosts()) > 1:
-            one, other = self._random.sample(self._hosts(), 2)
-            for _ in range(self._random.randint(2, 6)):
-                self._later((0, 1_500_000), lambda: self._flap_once(one, other))
+            one, other = self.random.sample(self._hosts(), 2)
+            for _ in range(self.random.randint(2, 6)):
+                self.later((0, 1_500_000), lambda: self._flap_once(one, other))
+        return len(self._hosts()) > 1
 
     def _flap_once(self, one: Node, other: Node) -> None:
         self._cut(f"flap between {one} and {other}", _both_ways([one], [other]), (10_000, 200_000))
 
     def _worsen_network(self) -> None:
-        quality = bad_quality(self._random)
+        quality = bad_quality(self.random)
         self._world.note(f"the network: {quality}")
         self._world.network.quality = quality
-        self._later((200_000, 4_000_000), self._better_network)
+        self.later((200_000, 4_000_000), self._better_network)
 
     def _better_network(self) -> None:
         self._world.note("the network is good")
         self._world.network.quality = LinkQuality()
 
-    def _slow_link(self) -> None:
+    def _slow_link(self) -> bool:
         if len(self._hosts()) > 1:
-            one, other = self._random.sample(self._hosts(), 2)
-            quality = LinkQuality(delay_us=self._random.randrange(5_000, 300_000), jitter_us=50_000)
+            one, other = self.random.sample(self._hosts(), 2)
+            quality = LinkQuality(delay_us=self.random.randrange(5_000, 300_000), jitter_us=50_000)
             self._world.note(f"slow link from {one} to {other}: {quality.delay_us} us")
             self._world.network.special[one, other] = quality
-            self._later((200_000, 4_000_000), lambda: self._good_link(one, other))
+            self.later((200_000, 4_000_000), lambda: self._good_link(one, other))
+        return len(self._hosts()) > 1
 
     def _good_link(self, one: Node, other: Node) -> None:
         self._world.network.special.pop((one, other), None)
 
-    # Disks.
 
-    def _slow_disk(self) -> None:
-        process = self._random.choice(list(self._world.processes.values()))
-        slowness = self._random.choice((10, 50, 400, 2_000))
-        if self._random.random() < 0.5:
-            self._world.note(f"the disk of {process.node} is {slowness} times slower")
-            process.disk.slowness = slowness
-        else:
-            self._world.note(f"the log of {process.node} is {slowness} times slower")
-            process.disk.log_slowness = slowness
-        self._later((100_000, 3_000_000), lambda: self._good_disk(process))
-
-    def _fill_disk(self) -> None:
-        process = self._random.choice(self._world.voters())
-        self._world.note(f"the disk of {process.node} is nearly full")
-        process.take(DiskSpace, True)
-        self._later((100_000, 3_000_000), lambda: self._world.make_room(process))
-
-    def _damage_copy(self) -> None:
-        process = self._random.choice(list(self._world.processes.values()))
-        self._world.note(f"the next copy that {process.node} sends is damaged")
-        process.disk.store.damages_next_chunk = True
-
-    def _good_disk(self, process: Process) -> None:
-        process.disk.slowness = process.disk.log_slowness = 1
+def name_of(fault: Fault) -> str:
+    """A kind of fault as the trace and the report call it."""
+    return fault.__name__.strip("_").replace("_", " ")
 
 
 def bad_quality(random: Random) -> LinkQuality:

@@ -25,7 +25,7 @@ from typing import Final
 
 import attrs
 
-from shardraft.config import Limits
+from shardraft.config import HostConfig
 from shardraft.host.events import RequestReceived
 from shardraft.host.messages import PeerMessage
 from shardraft.host.replica import Replica
@@ -62,6 +62,7 @@ class Counts:
     hard_states: int = 0
     learner_applied: int = 0
     flushes: int = 0
+    hangs: int = 0
 
 
 class _Shard:
@@ -88,11 +89,17 @@ class _Shard:
 class Invariants:
     """The one owner of all that is known across hosts. Every ``check_*`` raises ``SimulationFailure``."""
 
-    def __init__(self, shard_map: ShardMap, codec: BatchCodec, limits: Limits) -> None:
+    def __init__(self, shard_map: ShardMap, codec: BatchCodec, config: HostConfig) -> None:
         self.counts = Counts()
         self.stores: dict[HostId, SimStore] = {}
+        election_timeout_us = 2_000 * config.raft.election_timeout_ms
+        self._hang_us_max = election_timeout_us * 101 // 100
+        """A write that takes longer hangs, whatever a clock that drifts shows."""
+        self._office_us_max = self._hang_us_max + 2_000 * config.raft.heartbeat_ms
         self._shards = {
-            shard.shard: _Shard(tuple(member.host for member in shard.membership.members), ShardOracle(codec, limits))
+            shard.shard: _Shard(
+                tuple(member.host for member in shard.membership.members), ShardOracle(codec, config.limits)
+            )
             for shard in shard_map.shards
         }
         self._replica_hosts = {
@@ -225,6 +232,21 @@ class Invariants:
         self.pre_votes.turn_ended()
         if turn.replies:
             self.check_replies(process, turn)
+
+    def check_hung(self, process: Process, turn: Turn, now_us: int) -> None:
+        """With a disk that hangs for longer than an election timeout nobody leads or campaigns (PROTOCOL)."""
+        since_us, shards = process.disk.hung_writes()
+        if process.host is None or now_us - since_us <= self._hang_us_max:
+            return
+        self.counts.hangs += 1
+        campaigned = {note.shard for note in turn.notes if type(note) is Campaigned}
+        for shard in sorted(shards & process.host.voters.keys()):
+            leads = process.host.voters[shard].raft.role is Role.LEADER and now_us - since_us > self._office_us_max
+            if leads or shard in campaigned:
+                raise SimulationFailure(
+                    f"host {process.node} {'leads' if leads else 'campaigns for'} shard {shard}, and its disk has been"
+                    f" hanging for {(now_us - since_us) // 1000} ms"
+                )
 
     def check_replicas(self, process: Process) -> None:
         """After a turn: commit index and applied state of every replica here."""

@@ -50,6 +50,8 @@ class Network:
         """Directions in which nothing arrives. Only asked for membership, so its order never matters."""
         self.frames_sent = 0
         self.frames_lost = 0
+        self.frames_doubled = 0
+        self.frames_late = 0
         self._agenda = agenda
         self._random = random
         self._streams: dict[Stream, None] = {}
@@ -76,9 +78,11 @@ class Network:
             return
         delay_us = quality.delay_us + int(random() * quality.jitter_us)
         if quality.late and random() < quality.late:
+            self.frames_late += 1
             delay_us += int(random() * quality.late_us)
         self._agenda.after(delay_us, self._arrive, source, target, deliver, arguments)
         if quality.doubling and random() < quality.doubling:
+            self.frames_doubled += 1
             delay_us += int(random() * quality.late_us)
             self._agenda.after(delay_us, self._arrive, source, target, deliver, arguments)
 

@@ -6,11 +6,14 @@ after a while, and says so to the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from shardraft.errors import ProtocolError
 from shardraft.host.events import ParentConnected, PeerConnected, PeerDisconnected
 from shardraft.sim.clock import Agenda
+from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.network import Network
 from shardraft.sim.process import Process
 from shardraft.types import HostId
@@ -22,13 +25,25 @@ _RESET_US: Final = (100, 3_000)
 
 
 class PeerLinks:
-    """One link per pair of voter hosts. A link is up when both ends are and neither direction is cut."""
+    """One link per pair of voter hosts. A link is up when both ends are and neither direction is cut.
 
-    def __init__(self, agenda: Agenda, random: Random, network: Network, voters: dict[HostId, Process]) -> None:
+    Whoever connects shows its start, as in a hello. ``on_refused`` hears of a host whose disk another one
+    knows not to be its newest, and why.
+    """
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        random: Random,
+        network: Network,
+        voters: dict[HostId, Process],
+        on_refused: Callable[[Process, str], None],
+    ) -> None:
         self._agenda = agenda
         self._random = random
         self._network = network
         self._voters = voters
+        self._on_refused = on_refused
         self._up: dict[tuple[HostId, HostId], bool] = {}
 
     def are_connected(self, one: HostId, other: HostId) -> bool:
@@ -88,10 +103,22 @@ class PeerLinks:
 
     def _connect(self, one: HostId, other: HostId) -> None:
         possible = self._voters[one].is_up and self._voters[other].is_up and self._network.reaches_both_ways(one, other)
-        if possible and not self.are_connected(one, other):
+        if possible and not self.are_connected(one, other) and self._greet(one, other) and self._greet(other, one):
             self._up[_pair(one, other)] = True
             self._voters[one].take(PeerConnected, other)
             self._voters[other].take(PeerConnected, one)
+
+    def _greet(self, host: HostId, judge: HostId) -> bool:
+        """Whether ``judge`` lets ``host`` in; a host that is not let in is told so and ends."""
+        process, theirs = self._voters[host], self._voters[judge]
+        try:
+            theirs.disk.store.met.meet(host, process.disk.store.start)
+        except ProtocolError as error:
+            self._on_refused(process, str(error))
+            return False
+        if process.impersonates and not theirs.impersonates:
+            raise SimulationFailure(f"host {judge} lets host {host} in, which does not run from its newest disk")
+        return True
 
 
 class ParentLink:

@@ -13,14 +13,17 @@ from typing import Any, Final, Protocol
 import attrs
 
 from shardraft.config import HostConfig
+from shardraft.errors import StorageError
 from shardraft.host.events import ConnectionClosed, LinkFrameReceived, RequestReceived
 from shardraft.host.host import Host
 from shardraft.host.messages import PeerMessage
 from shardraft.host.ports import Codec
 from shardraft.host.turn import Turn
 from shardraft.sim.clock import Agenda, DriftingClock, draw
+from shardraft.sim.crash_points import CrashPoint, Point
 from shardraft.sim.disk import SimDisk
 from shardraft.sim.network import Stream, StreamEnd
+from shardraft.sim.store import SimStore
 from shardraft.types import HostId
 
 _TURN_DELAY_US: Final = (20, 400)
@@ -62,13 +65,20 @@ class Surroundings(Protocol):
         """What ``finish_turn`` released, before it is sent."""
         ...
 
-    def turn_carried_out(self, process: Process) -> None:
-        """Everything of the turn is on its way. The process may be made to crash right here."""
+    def disk_failed(self, process: Process, error: StorageError) -> None:
+        """Its disk broke: the process ends and says so (DESIGN promise 6)."""
+        ...
+
+    def crash_point_reached(self, process: Process, crash: CrashPoint) -> None:
+        """It is where it is to crash: crash it."""
         ...
 
 
 class Process:
-    """A host's process, its disk and its clock. ``host`` is None while it is down."""
+    """A host's process, its disk and its clock. ``host`` is None while it is down.
+
+    It ``impersonates`` its host while it has another disk than the newest one of that host.
+    """
 
     def __init__(
         self,
@@ -91,6 +101,8 @@ class Process:
         self.config = config
         self.is_learner = is_learner
         self.host: Host | None = None
+        self.crash_point: CrashPoint | None = None
+        self.impersonates = False
         self.boot = 0
         self.turns = 0
         self.streams: dict[int, tuple[Stream, int]] = {}
@@ -106,8 +118,12 @@ class Process:
         self._turn_is_due = False
         self._wake_us: int | None = None
         self._next_connection = 1
+        self.newest_disk = disk.store
+        """The host's newest disk, wherever it is."""
         disk.on_committed = self.log_committed
         disk.on_event = self.take
+        disk.on_failure = self.disk_failed
+        disk.at_point = self.reaches
 
     @property
     def is_up(self) -> bool:
@@ -136,6 +152,7 @@ class Process:
         """End at this moment, like kill -9 or a power cut. The world closes its streams."""
         assert self.host is not None, "the process is not running"
         self.host = None
+        self.crash_point = None
         self.boot += 1
         self._inbox.clear()
         self._held.clear()
@@ -143,6 +160,29 @@ class Process:
         self._wake_us = None
         self.streams.clear()
         self.disk.crash()
+
+    def put_disk(self, store: SimStore) -> None:
+        """Put another disk in; the newest stays aside until ``put_back_disk``."""
+        assert self.host is None, "the process is running"
+        self.disk.store = store
+        self.impersonates = True
+
+    def put_back_disk(self) -> None:
+        """The host's newest disk is in again."""
+        assert self.host is None, "the process is running"
+        self.disk.store = self.newest_disk
+        self.impersonates = False
+
+    def reaches(self, point: Point) -> bool:
+        """Whether the process has just crashed, since this is the point where it was to."""
+        crash = self.crash_point
+        if crash is None or crash.point is not point:
+            return False
+        crash.times -= 1
+        if crash.times:
+            return False
+        self._world.crash_point_reached(self, crash)
+        return True
 
     def pause(self, pause_us: int) -> None:
         """Run nothing for a while; what arrives waits."""
@@ -165,6 +205,10 @@ class Process:
         """The log batches of these turns are durable."""
         self.take(LogCommitted, numbers)
 
+    def disk_failed(self, error: StorageError) -> None:
+        """A job of the disk met what is damaged."""
+        self._world.disk_failed(self, error)
+
     def take(self, kind: Any, *fields: Any) -> None:
         """An event of class ``kind`` arrives; it is stamped with this host's time."""
         if self.host is None:
@@ -185,19 +229,28 @@ class Process:
     def _turn(self, boot: int) -> None:
         if boot != self.boot or self._paused:
             return
-        host, world = self.host, self._world
-        assert host is not None
-        now_us = self.clock.now_us()  # No time passes within a turn.
+        assert self.host is not None
         self._turn_is_due = False
         self.turns += 1
+        try:
+            self._take_turn(self.host, boot)
+        except StorageError as error:
+            self.disk_failed(error)
+
+    def _take_turn(self, host: Host, boot: int) -> None:
+        world = self._world
+        now_us = self.clock.now_us()  # No time passes within a turn.
         for event in self._take_inbox():
             world.process_stepped(self, event)
             if type(event) is LogCommitted:
                 self._finish_turns(host, event.numbers, now_us)
             else:
                 host.step(event)
+            if self.crash_point is not None:
+                self.reaches(Point.STEPPED)
+            if boot != self.boot:
+                return
         self._carry_out(host.begin_turn(now_us))
-        world.turn_carried_out(self)
         if boot == self.boot and not self._turn_is_due:
             self._look_ahead(host.next_deadline_us, now_us)
 
@@ -215,27 +268,34 @@ class Process:
             self._world.outcome_leaves(self, outcome.messages)
             for target, messages in outcome.messages:
                 self._world.peer_frame(self.node, target, messages)
+                if self.crash_point is not None and self.reaches(Point.PROMISED):
+                    return
 
     def _carry_out(self, turn: Turn) -> None:
         self._world.turn_begun(self, turn)
         for target, messages in turn.messages:
             self._world.peer_frame(self.node, target, messages)
+            if self.crash_point is not None and self.reaches(Point.SENT):
+                return
         if turn.log_batch is not None:
             self.disk.submit_log(turn.number, turn.log_batch)
-        for number, replies in turn.replies:
-            self._send(number, replies)
-        for number, link_messages in turn.link_messages:
+            if self.crash_point is not None and self.reaches(Point.SUBMITTED):
+                return
+        for number, link_messages in (*turn.replies, *turn.link_messages):
             self._send(number, link_messages)
-        if turn.state_batch is not None:
-            self.disk.submit_state(turn.state_batch)
-        if turn.shard_map is not None:
-            self.disk.submit_state(turn.shard_map)
-        for command in turn.copies:
-            self.disk.submit_state(command)
-        for change in turn.replicas:
-            self.disk.submit_state(change)
+            if self.crash_point is not None and self.reaches(Point.ANSWERED):
+                return
+        self._ask_state_disk(turn)
         for number in turn.closes:
             self.close(number)
+
+    def _ask_state_disk(self, turn: Turn) -> None:
+        for job in (turn.state_batch, turn.shard_map, *turn.copies, *turn.replicas):
+            if job is None:
+                continue
+            self.disk.submit_state(job)
+            if self.crash_point is not None and self.reaches(Point.ASKED):
+                return
 
     def _send(self, number: int, messages: object) -> None:
         if number in self.streams:

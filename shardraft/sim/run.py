@@ -145,7 +145,7 @@ class Simulation:
             raise world.failure(f"after healing, {key!r} could not be read: {call.error!r}")
         value, revision = call.values[0], call.revisions[0]
         try:
-            world.read_was_told(key, revision, value, call.applied_index)
+            world.judge.read_was_told(key, revision, value, call.applied_index)
         except AssertionError as error:
             raise world.failure(str(error)) from error
         returned = world.workload.history.next_position()
@@ -191,8 +191,11 @@ class Simulation:
             trace_hash=world.trace.digest(),
             events=world.trace.records,
             faults=self.faults.count,
+            faults_by_kind=dict(sorted((self.faults.by_kind | world.happened).items())),
             frames_sent=world.network.frames_sent,
             frames_lost=world.network.frames_lost,
+            frames_doubled=world.network.frames_doubled,
+            frames_late=world.network.frames_late,
             acknowledged=told.acknowledged,
             refused=told.refused,
             unknown=told.unknown,

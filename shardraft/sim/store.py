@@ -7,21 +7,26 @@ comes first, is ``disk``'s business.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
 from shardraft.errors import StorageError
 from shardraft.host.making import first_state, shards_kept_on
+from shardraft.host.met_starts import MetStarts, Start
 from shardraft.host.ports import Recovered, RecoveredShard, Tombstone
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import Stored
 from shardraft.kv.machine import MachineImage, MachineState
-from shardraft.kv.records import decode_record
-from shardraft.raft.entry import decode_entry
+from shardraft.kv.records import decode_record, encode_record
+from shardraft.raft.entry import EntryError, decode_entry
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.copies import StagedCopy, encode_copy
 from shardraft.types import NO_REPLICA, Identity, Index, ReplicaId, ShardId, Term
+
+COPY_NONCES: Final = 1 << 32
+"""Boot nonces of a copied disk begin so much higher, so that no two starts have the same one."""
 
 
 @attrs.define(slots=True)
@@ -33,6 +38,10 @@ class KeptLog:
     previous_term: Term = 0
     encoded: list[bytes] = attrs.field(factory=list)
     terms: list[Term] = attrs.field(factory=list)
+
+    def copy(self) -> KeptLog:
+        """The same log, which goes its own way from here."""
+        return KeptLog(self.hard_state, self.first_index, self.previous_term, list(self.encoded), list(self.terms))
 
     @property
     def last_index(self) -> Index:
@@ -96,8 +105,20 @@ class KeptState:
 class SimStore:
     """The ``Store`` port in memory. Build it once per simulated disk; each ``recover`` is one start of a process."""
 
-    def __init__(self, cluster_id: bytes, host: int, shard_map: ShardMap | None = None, *, chunk_bytes: int = 4096):
+    def __init__(
+        self,
+        cluster_id: bytes,
+        host: int,
+        shard_map: ShardMap | None = None,
+        *,
+        chunk_bytes: int = 4096,
+        first_nonce: int = 0,
+    ) -> None:
         self.identity = Identity(cluster_id, host, 0, 0)
+        self.met = MetStarts({})
+        """The starts of other hosts that this one has met; they stay like everything on the disk."""
+        self.superseded = ""
+        """Why no process starts from this disk any more: another host knows a later start."""
         self.shard_map: ShardMap | None = None
         self.logs: dict[ShardId, KeptLog] = {}
         self.states: dict[ShardId, KeptState] = {}
@@ -110,7 +131,10 @@ class SimStore:
         """Hears of each shard's part of a flush when it has taken effect."""
         self.damages_next_chunk = False
         """The next chunk read of a spooled copy has a flipped bit."""
+        self.flipped: bytes | Stored | None = None
+        """An encoded entry or a key's value that is read with a flipped bit, as long as it lies on the disk."""
         self._chunk_bytes = chunk_bytes
+        self._first_nonce = first_nonce
         self._spooled: dict[int, list[bytes]] = {}
         self._staged: dict[ShardId, StagedCopy] = {}
         if shard_map is not None:
@@ -121,12 +145,42 @@ class SimStore:
         self._spooled.clear()
         self._staged.clear()
 
+    @property
+    def start(self) -> Start:
+        """What this start of the disk is called in a hello."""
+        return Start(self.identity.incarnation, self.identity.boot_nonce)
+
+    def old_copy(self) -> SimStore:
+        """All that lies on the disk now, to be put back later; a start from it has another nonce."""
+        identity, shard_map = self.identity, self.shard_map
+        nonce = self._first_nonce + COPY_NONCES
+        copy = SimStore(identity.cluster_id, identity.host, chunk_bytes=self._chunk_bytes, first_nonce=nonce)
+        copy.identity, copy.shard_map = identity, shard_map
+        copy.met = MetStarts(dict(self.met.in_order()))
+        copy.logs = {shard: log.copy() for shard, log in self.logs.items()}
+        copy.replicas, copy.tombstones = dict(self.replicas), dict(self.tombstones)
+        copy.states = {shard: KeptState(kept.state, dict(kept.items)) for shard, kept in self.states.items()}
+        return copy
+
+    def heal(self) -> None:
+        """What was damaged is as it was written."""
+        self.damages_next_chunk = False
+        self.flipped = None
+
     # Start.
 
     def recover(self) -> Recovered:
-        """Everything kept, reconciled, under the next incarnation."""
+        """Everything kept, reconciled, under the next incarnation.
+
+        Raises ``StorageError`` for a damaged entry, and for a disk that is not the host's newest.
+        """
+        if self.superseded:
+            raise StorageError(f"the disk was refused by another host: {self.superseded}")
+        if self.flipped is not None:
+            self._verify_logs()
         before = self.identity
-        self.identity = Identity(before.cluster_id, before.host, before.incarnation + 1, before.incarnation + 1)
+        incarnation = before.incarnation + 1
+        self.identity = Identity(before.cluster_id, before.host, incarnation, self._first_nonce + incarnation)
         for shard in [shard for shard in self.logs if shard not in self.states]:
             assert shard in self.tombstones, "a log without a state is what a crash leaves of a removal"
             del self.logs[shard]
@@ -136,6 +190,11 @@ class SimStore:
         shards = tuple(self._recovered(shard) for shard in sorted(self.states))
         tombstones = tuple(Tombstone(shard, replica) for shard, replica in sorted(self.tombstones.items()))
         return Recovered(self.identity, self.shard_map, shards, tombstones)
+
+    def _verify_logs(self) -> None:
+        for shard, log in self.logs.items():
+            for encoded in log.encoded:
+                self._checked(encoded, shard)
 
     def _recovered(self, shard: ShardId) -> RecoveredShard:
         log = self.logs[shard]
@@ -201,9 +260,18 @@ class SimStore:
             bytes_max -= len(encoded)
             if taken and bytes_max < 0:
                 break
-            decode_entry(encoded, shard)
-            taken.append(encoded)
+            taken.append(self._checked(encoded, shard))
         return taken
+
+    def _checked(self, encoded: bytes, shard: ShardId) -> bytes:
+        """An entry as the disk gives it; raises ``StorageError`` when that is not what was written."""
+        if encoded is self.flipped:
+            encoded = _flip(encoded)
+        try:
+            decode_entry(encoded, shard)
+        except EntryError as error:
+            raise StorageError(f"an entry of shard {shard}: {error}") from error
+        return encoded
 
     # The state environment.
 
@@ -222,7 +290,10 @@ class SimStore:
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None:
         """The flushed value of a routing key."""
-        return self.states[shard].items.get(key)
+        stored = self.states[shard].items.get(key)
+        if stored is None or stored is not self.flipped:
+            return stored
+        return _read_flipped(key, stored)
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
         """Flushed keys in [``start``, ``end``) in ascending order; an empty ``end`` means no end."""
@@ -230,6 +301,8 @@ class SimStore:
         if kept.ordered is None:
             kept.ordered = sorted(kept.items)
         found = [key for key in kept.ordered if start <= key and (not end or key < end)]
+        if self.flipped is not None:
+            return [(key, stored) for key in found[:entries_max] if (stored := self.get(shard, key))]
         return [(key, kept.items[key]) for key in found[:entries_max]]
 
     # Copies.
@@ -237,6 +310,8 @@ class SimStore:
     def spool_copy(self, shard: ShardId, copy_id: int) -> tuple[Index, Term, int]:
         """Make a snapshot of the flushed state; its index, term and number of chunks."""
         kept = self.states[shard]
+        if self.flipped is not None:
+            self.scan(shard, b"", b"", len(kept.items))
         self._spooled[copy_id] = encode_copy(kept.state, kept.items, self._chunk_bytes)
         return kept.state.last_applied, kept.state.last_applied_term, len(self._spooled[copy_id])
 
@@ -269,3 +344,13 @@ class SimStore:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _flip(data: bytes) -> bytes:
+    """The same bytes but for one bit of the last."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def _read_flipped(key: bytes, stored: Stored) -> Stored:
+    """What is read of a record with a flipped bit; raises ``StorageError``, unless nobody looks at its checksum."""
+    return decode_record(key, _flip(encode_record(key, stored)))

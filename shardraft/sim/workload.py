@@ -9,7 +9,7 @@ linearizability checker at the end.
 from __future__ import annotations
 
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
@@ -19,6 +19,7 @@ from shardraft.kv.requests import Consistency
 from shardraft.sim.client import SimClient
 from shardraft.sim.clock import Agenda
 from shardraft.sim.history import Operation, OperationKind
+from shardraft.sim.judge import Judge
 from shardraft_router.core.calls import AtomicCall, Call, ReadCall, WriteCall, WriteGroup
 
 HOT_KEYS: Final = tuple(b"hot-%d" % number for number in range(3))
@@ -58,18 +59,6 @@ class WorkloadCounts:
     reads: int = 0
     stale_reads: int = 0
     cancelled: int = 0
-
-
-class Judge(Protocol):
-    """Compares what a client was told with what was committed; the world offers it."""
-
-    def write_was_told(self, key: bytes, revision: int, value: bytes | None) -> None:
-        """A write of ``key`` was acknowledged with that revision; ``value`` is None for a delete."""
-        ...
-
-    def read_was_told(self, key: bytes, revision: int, value: bytes | None, applied_index: int) -> None:
-        """A read of ``key`` was answered from the state at ``applied_index``."""
-        ...
 
 
 class History:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from random import Random
 from typing import Final
 
 from shardraft.config import HostConfig
+from shardraft.errors import StorageError
 from shardraft.host.events import CopyInstalled, DiskSpace, PeerFrameReceived, RequestReceived
 from shardraft.host.messages import PeerMessage
 from shardraft.host.turn import Turn
@@ -22,14 +22,17 @@ from shardraft.shards.shard_map import HostPlace, ShardMap
 from shardraft.sim.client import SimClient
 from shardraft.sim.clock import Agenda, DriftingClock
 from shardraft.sim.codec import PlainCodec
+from shardraft.sim.crash_points import CrashPoint
 from shardraft.sim.disk import SimDisk
 from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.invariants import Invariants
+from shardraft.sim.judge import Judge
 from shardraft.sim.narration import Standings, show
 from shardraft.sim.network import LinkQuality, Network, Node
 from shardraft.sim.options import SimulationOptions, vary_config, vary_router, vary_workload
 from shardraft.sim.peers import ParentLink, PeerLinks
 from shardraft.sim.process import Process
+from shardraft.sim.report import REFUSED, STOPPED, TORN
 from shardraft.sim.store import SimStore
 from shardraft.sim.trace import Listener, Trace
 from shardraft.sim.workload import Workload
@@ -58,22 +61,23 @@ class World:
         self.config: HostConfig = options.config or vary_config(self.random)
         self.codec = PlainCodec()
         self.trail: deque[str] = deque(maxlen=_TRAIL_LINES)
-        self.crash_points: dict[HostId, str] = {}
-        """Processes that are to crash at their next log commit: "begun" or "durable"."""
+        self.happened: dict[str, int] = {}
+        """How often each of the ``HAPPENINGS`` came to pass."""
         self.on_elected: Callable[[Process], None] = lambda process: None
         self.copies_installed = 0
         self._standings = Standings()
         self.processes: dict[HostId, Process] = {}
         self.parents: dict[HostId, ParentLink] = {}
         self.shard_map = self._make_map()
-        self.invariants = Invariants(self.shard_map, self.codec, self.config.limits)
+        self.invariants = Invariants(self.shard_map, self.codec, self.config)
         for host in range(1, options.hosts + 1):
             self._make_process(host, is_learner=False)
         voters = dict(self.processes)
-        self.peers = PeerLinks(self.agenda, self.random, self.network, voters)
+        self.peers = PeerLinks(self.agenda, self.random, self.network, voters, self.refused)
         self._make_learners()
         workload = options.workload or vary_workload(self.random)
-        self.workload = Workload(self.agenda, self.random, workload, self)
+        self.judge = Judge(self.shard_map, self.invariants)
+        self.workload = Workload(self.agenda, self.random, workload, self.judge)
         self.clients: list[SimClient] = []
         for _ in range(workload.clients):
             self.add_client(vary_router(self.random, self.config))
@@ -105,13 +109,7 @@ class World:
             self,
             is_learner=is_learner,
         )
-        disk.on_committed = partial(self._log_committed, process)
         return process
-
-    def _log_committed(self, process: Process, numbers: tuple[int, ...]) -> None:
-        """The commit lies on the disk; the process will hear of it, unless it is made to crash before that."""
-        process.log_committed(numbers)
-        self._at_crash_point(process.node, "durable")
 
     def _make_clock(self) -> DriftingClock:
         origin_us = self.random.randrange(10**12)
@@ -185,21 +183,62 @@ class World:
         self.trace.note(self.agenda.now_us, text)
         self.trail.append(f"{self.agenda.now_us / 1e6:10.6f} {text}")
 
+    def count(self, what: str) -> None:
+        """It happened once more."""
+        self.happened[what] = self.happened.get(what, 0) + 1
+
     # Doing things to it.
 
     def start_process(self, node: HostId) -> None:
-        """Start a process that is down, from its disk."""
-        self.note(f"start {node}")
+        """Start a process that is down, from its disk; it stays down when that hangs, is damaged or not its newest."""
         process = self.processes[node]
-        self.invariants.check_recovered(node, is_learner=process.is_learner)
-        process.start()
+        if process.disk.is_hung or process.impersonates:
+            self.note(f"{node} cannot start from the disk that it has now")
+        else:
+            self._start(process)
+
+    def _start(self, process: Process) -> None:
+        self.note(f"start {process.node}")
+        self.invariants.check_recovered(process.node, is_learner=process.is_learner)
+        try:
+            process.start()
+        except StorageError as error:
+            self._stopped(process, error)
+
+    def impersonate(self, node: HostId, store: SimStore) -> None:
+        """Kill a voter host, and start it once from a disk that is not its newest."""
+        process = self.processes[node]
+        if process.is_up:
+            self.crash(node)
+        process.put_disk(store)
+        self._start(process)
+
+    def put_back_disk(self, node: HostId) -> None:
+        """A host gets its newest disk back; it is down then."""
+        process = self.processes[node]
+        if process.impersonates:
+            if process.is_up:
+                self.crash(node)
+            process.put_back_disk()
+
+    def refused(self, process: Process, reason: str) -> None:
+        """Others know a later start of this host: it ends, and no process ever starts from that disk again."""
+        if not process.impersonates:
+            raise SimulationFailure(f"host {process.node} runs from its newest disk and is refused: {reason}")
+        self.note(f"{process.node} is refused: {reason}")
+        self.count(REFUSED)
+        process.disk.store.superseded = reason
+        self.crash(process.node)
 
     def crash(self, node: HostId) -> None:
         """Kill a process that is up."""
         self.note(f"crash {node}")
         process = self.processes[node]
+        torn = process.disk.torn
         process.crash()
-        self.crash_points.pop(node, None)
+        if process.disk.torn > torn:
+            self.note(f"{node} lost a part of what would have been one commit")
+            self.count(TORN)
         self.network.node_died(node)
         if not process.is_learner:
             self.peers.process_died(process)
@@ -218,14 +257,15 @@ class World:
     def heal(self) -> None:
         """Start what is down, connect what is cut, and let network and disks be good."""
         self.note("heal")
-        self.crash_points.clear()
         self.network.quality = LinkQuality()
         self.network.special.clear()
         self.network.cut.clear()
         for node in sorted(self.processes):
             process = self.processes[node]
-            process.disk.slowness = process.disk.log_slowness = 1
-            process.disk.store.damages_next_chunk = False
+            process.crash_point = None
+            self.put_back_disk(node)
+            process.disk.release()
+            process.disk.store.heal()
             if process.is_up:
                 self.make_room(process)
             else:
@@ -311,53 +351,49 @@ class World:
         self.trace.event(self.agenda.now_us, process.node, event)
 
     def turn_begun(self, process: Process, turn: Turn) -> None:
-        """Check what leaves at once."""
+        """Check what the host knows and what leaves at once, before any of it does."""
         for note in turn.notes:
             if type(note) is BecameLeader:
                 self.note(f"{process.node} leads shard {note.shard} in term {note.term}")
                 self.on_elected(process)
             else:
                 self.trace.note(self.agenda.now_us, f"{process.node} {show(note)}")
-        self.invariants.check_turn(process, turn)
-
-    def outcome_leaves(self, process: Process, messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...]) -> None:
-        """Check what leaves after a commit."""
-        for _, of_host in messages:
-            self.invariants.check_promises(process.node, of_host)
-
-    def turn_carried_out(self, process: Process) -> None:
-        """Check what the host knows; then it may be made to crash, with its log commit under way."""
         self.invariants.check_replicas(process)
+        if not process.impersonates:  # Nobody hears what such a one promises.
+            self.invariants.check_turn(process, turn)
+            if process.disk.is_hung:
+                self.invariants.check_hung(process, turn, self.agenda.now_us)
         if self.trace.is_heard and process.host is not None:
             for line in self._standings.changes(process.node, process.host):
                 self.trace.say(self.agenda.now_us, line)
-        if self.crash_points and process.disk.busy:
-            self._at_crash_point(process.node, "begun")
 
-    def _at_crash_point(self, node: HostId, point: str) -> None:
-        if self.crash_points.get(node) == point and self.processes[node].is_up:
-            self.note(f"crash point of {node}: a log commit is {point}")
-            self.crash(node)
+    def outcome_leaves(self, process: Process, messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...]) -> None:
+        """Check what leaves after a commit."""
+        for _, of_host in () if process.impersonates else messages:
+            self.invariants.check_promises(process.node, of_host)
 
-    # What clients are told (``Judge``).
+    def crash_point_reached(self, process: Process, crash: CrashPoint) -> None:
+        """Crash it there; it is started again a while later."""
+        self.note(f"crash point of {process.node}: {crash.point.value}")
+        self.count(crash.point.crash)
+        self.crash(process.node)
+        self.agenda.after(crash.down_us, self._start_again, process)
 
-    def write_was_told(self, key: bytes, revision: int, value: bytes | None) -> None:
-        """An acknowledged write must be committed by then."""
-        shard, routing = self.shard_map.locate(key)
-        if not self.invariants.oracle(shard.shard).wrote(routing, revision, value):
-            raise SimulationFailure(
-                f"a client was told of a write of {key!r} at revision {revision} that was not committed"
-            )
+    def _start_again(self, process: Process) -> None:
+        if not process.is_up:
+            self.start_process(process.node)
 
-    def read_was_told(self, key: bytes, revision: int, value: bytes | None, applied_index: int) -> None:
-        """A read must be exact at the index that it names, and that must be committed."""
-        shard, routing = self.shard_map.locate(key)
-        oracle = self.invariants.oracle(shard.shard)
-        if applied_index > oracle.applied_index or oracle.at(routing, applied_index) != (revision, value):
-            raise SimulationFailure(
-                f"a read of {key!r} saw revision {revision} at index {applied_index}, where it was"
-                f" {oracle.at(routing, applied_index)[0]}"
-            )
+    def disk_failed(self, process: Process, error: StorageError) -> None:
+        """It stops and says so; an error for which the world gave no reason is one of the program."""
+        if process.is_up:
+            self._stopped(process, error)
+            self.crash(process.node)
+
+    def _stopped(self, process: Process, error: StorageError) -> None:
+        if process.disk.store.flipped is None:
+            raise SimulationFailure(f"{process.node} stopped: {error}") from error
+        self.note(f"{process.node} stops: {error}")
+        self.count(STOPPED)
 
 
 def _endpoint(node: Node) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from shardraft.errors import ErrorCode, ProtocolError, StorageError
-from shardraft.server.peer_book import PeerBook, Start
+from shardraft.host.met_starts import Start
+from shardraft.server.peer_book import PeerBook
 
 MET = Start(5, 77)
 

@@ -290,18 +290,18 @@ def test_an_operation_that_applies_twice_is_noticed(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_acknowledgement_of_what_is_not_committed_is_noticed(cluster: Cluster) -> None:
-    cluster.world.write_was_told(b"k1", 2, b"v1")
+    cluster.world.judge.write_was_told(b"k1", 2, b"v1")
     for revision, value in ((2, b"other"), (3, b"v1"), (9, b"v1"), (2, None)):
         with pytest.raises(SimulationFailure, match="not committed"):
-            cluster.world.write_was_told(b"k1", revision, value)
+            cluster.world.judge.write_was_told(b"k1", revision, value)
 
 
 def test_a_read_of_anything_but_the_state_at_its_index_is_noticed(cluster: Cluster) -> None:
     index = cluster.world.invariants.commit_index(1)
-    cluster.world.read_was_told(b"k1", 2, b"v1", index)
+    cluster.world.judge.read_was_told(b"k1", 2, b"v1", index)
     for revision, value, at in ((2, b"other", index), (3, b"v1", index), (0, None, index), (2, b"v1", index + 1)):
         with pytest.raises(SimulationFailure, match="a read of"):
-            cluster.world.read_was_told(b"k1", revision, value, at)
+            cluster.world.judge.read_was_told(b"k1", revision, value, at)
 
 
 def test_contents_that_differ_at_the_end_are_noticed(cluster: Cluster) -> None:

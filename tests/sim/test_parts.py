@@ -1,4 +1,4 @@
-"""The parts of the simulated world, each by itself: time, disk, network, codec, oracle, trace."""
+"""The parts of the simulated world, each by itself: time, network, codec, oracle, trace."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ import pytest
 
 from shardraft.config import Limits
 from shardraft.errors import InvalidArgument, NotLeader
-from shardraft.host.events import CopyInstalled, CopySpooled, PeerFrameReceived, StateFlushed, Tick
-from shardraft.host.turn import InstallCopy, LogBatch, SpoolCopy, StageChunk, StateBatch
+from shardraft.host.events import PeerFrameReceived, Tick
 from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, Batch
-from shardraft.kv.machine import MachineImage
 from shardraft.raft.entry import EntryKind, encode_entry
 from shardraft.raft.messages import AppendEntries, Heartbeat
-from shardraft.raft.ready import HardState, LogWrite
+from shardraft.raft.ready import HardState
 from shardraft.shards.shard_map import HostPlace, ShardMap
 from shardraft.sim.clock import Agenda, DriftingClock, draw
 from shardraft.sim.codec import PlainCodec
-from shardraft.sim.disk import SimDisk
 from shardraft.sim.network import LinkQuality, Network, StreamEnd
 from shardraft.sim.oracle import ShardOracle
-from shardraft.sim.store import SimStore
 from shardraft.sim.trace import Trace, flatten
 
 SESSION = b"s" * 16
@@ -69,117 +65,6 @@ def test_a_clock_runs_fast_or_slow_and_tells_when_it_will_show_a_time(drift_ppm:
         assert clock.now_us() < clock_us
         agenda.run_until(clock.world_us(clock_us))
         assert clock.now_us() >= clock_us
-
-
-# The disk.
-
-
-class DiskBench:
-    """A disk of one shard whose completions are kept."""
-
-    def __init__(self, seed: int = 1) -> None:
-        self.agenda = Agenda()
-        self.store = SimStore(b"c" * 16, 1, SHARD_MAP, chunk_bytes=50)
-        self.disk = SimDisk(self.agenda, Random(seed), self.store)
-        self.committed: list[tuple[int, ...]] = []
-        self.events: list[tuple[Any, ...]] = []
-        self.disk.on_committed = self.committed.append
-        self.disk.on_event = lambda *event: self.events.append(event)
-
-    def append(self, number: int) -> None:
-        """The log batch of turn ``number`` appends the entry of that index."""
-        entry = encode_entry(1, number, 1, EntryKind.NOOP, 0)
-        self.disk.submit_log(number, LogBatch((LogWrite(1, 0, entries=(entry,)),)))
-
-    def flush(self, index: int) -> None:
-        state = attrs.evolve(self.store.states[1].state, last_applied=index, last_applied_term=1)
-        self.disk.submit_state(StateBatch(index, (MachineImage(state, {}),)))
-
-    @property
-    def last_index(self) -> int:
-        return self.store.logs[1].last_index
-
-
-def test_nothing_is_on_the_disk_before_its_commit_completes() -> None:
-    bench = DiskBench()
-    bench.append(1)
-    assert bench.last_index == 0
-    assert bench.committed == []
-    bench.agenda.run_until(10_000)
-    assert bench.last_index == 1
-    assert bench.committed == [(1,)]
-
-
-def test_batches_that_wait_share_one_commit() -> None:
-    bench = DiskBench()
-    for number in (1, 2, 3, 4):
-        bench.append(number)
-    bench.agenda.run_until(10_000)
-    assert bench.committed == [(1,), (2, 3, 4)]
-    assert bench.last_index == 4
-
-
-def test_a_crash_keeps_or_loses_the_commit_under_way_and_loses_what_waits() -> None:
-    kept = set()
-    for seed in range(20):
-        bench = DiskBench(seed)
-        for number in (1, 2, 3):
-            bench.append(number)
-        bench.disk.crash()
-        bench.agenda.run_until(10_000)
-        assert bench.committed == [], "nobody is told any more"
-        kept.add(bench.last_index)
-    assert kept == {0, 1}
-
-
-def test_a_flush_does_not_hold_up_the_log() -> None:
-    bench = DiskBench()
-    bench.flush(0)
-    bench.append(1)
-    bench.agenda.run_until(900)
-    assert bench.committed == [(1,)]
-    bench.agenda.run_until(20_000)
-    assert bench.events == [(StateFlushed, 0)]
-
-
-def test_a_copy_is_installed_state_first_and_then_the_log_behind_what_was_submitted() -> None:
-    source, bench = DiskBench(), DiskBench()
-    for number in (1, 2):
-        source.append(number)
-    source.flush(2)
-    source.agenda.run_until(20_000)
-    source.disk.submit_state(SpoolCopy(1, 7))
-    source.agenda.run_until(40_000)
-    (_, _, _, index, term, chunks) = source.events[-1]
-    assert source.events[-1][0] is CopySpooled
-    bench.append(1)
-    for number in range(chunks):
-        bench.disk.submit_state(StageChunk(1, number, source.store.read_chunk(7, number)))
-    bench.disk.submit_state(InstallCopy(1, 5, index, term))
-    bench.agenda.run_until(100_000)
-    assert bench.events == [(CopyInstalled, 1, 5, source.store.states[1].state)]
-    assert bench.store.logs[1].first_index == index + 1
-
-
-def test_a_crash_may_fall_between_the_halves_of_an_install() -> None:
-    """Then the state is the copy's and the log is not: recovery makes one of them (PROTOCOL, snapshots)."""
-    seen = set()
-    for seed in range(60):
-        source, bench = DiskBench(), DiskBench(seed)
-        source.append(1)
-        source.flush(1)
-        source.agenda.run_until(20_000)
-        source.store.spool_copy(1, 7)
-        bench.store.stage_chunk(1, 0, source.store.read_chunk(7, 0))
-        for number in range(1, len(source.store._spooled[7])):
-            bench.store.stage_chunk(1, number, source.store.read_chunk(7, number))
-        bench.disk.submit_state(InstallCopy(1, 5, 1, 1))
-        bench.agenda.run_until(Random(seed).randrange(9_000))
-        bench.disk.crash()
-        seen.add((bench.store.states[1].state.last_applied, bench.store.logs[1].first_index))
-        recovered = bench.store.recover().shards[0]
-        assert recovered.log.first_index == recovered.state.last_applied + 1
-    assert seen == {(0, 1), (1, 1), (1, 2)}
 
 
 # The network.

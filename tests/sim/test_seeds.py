@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from shardraft.sim.report import Report
+from shardraft.sim.faults import Faults, name_of
+from shardraft.sim.options import SimulationOptions
+from shardraft.sim.report import HAPPENINGS, Report
 from shardraft.sim.run import RECOVERY_ELECTION_TIMEOUTS_MAX, run_seed
+from shardraft.sim.world import World
 
 SEEDS = 200
 SEEDS_PER_TEST = 5
@@ -24,10 +30,41 @@ def must_have_been_tested(report: Report) -> None:
     assert report.recovery_ms <= RECOVERY_ELECTION_TIMEOUTS_MAX * ELECTION_TIMEOUT_MS
 
 
+@pytest.fixture
+def kinds_seen(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where the tests of this run write down which faults occurred, whichever process they run in."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base if worker_id == "master" else base.parent) / "kinds_of_faults"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+def every_kind() -> set[str]:
+    """What the seeds must have met: each kind of fault, and each thing that depends on where it meets the hosts."""
+    world = World(SimulationOptions(seed=0))
+    return {name_of(fault) for fault in Faults(world).kinds()} | set(HAPPENINGS) | {"loss", "doubling", "late frames"}
+
+
+def kinds_in(report: Report) -> set[str]:
+    frames = {"loss": report.frames_lost, "doubling": report.frames_doubled, "late frames": report.frames_late}
+    return set(report.faults_by_kind) | {name for name, count in frames.items() if count}
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
-def test_seeds_keep_every_promise(first: int) -> None:
+def test_seeds_keep_every_promise_and_together_meet_every_kind_of_fault(first: int, kinds_seen: Path) -> None:
+    kinds: set[str] = set()
     for seed in range(first, first + SEEDS_PER_TEST):
-        must_have_been_tested(run_seed(seed, seconds=20.0))
+        report = run_seed(seed, seconds=20.0)
+        must_have_been_tested(report)
+        kinds |= kinds_in(report)
+    unfinished = kinds_seen / f"{first}.unfinished"
+    unfinished.write_text(json.dumps(sorted(kinds)))
+    unfinished.rename(kinds_seen / f"from-{first}.json")
+    # Whoever comes last finds what all the others wrote, and sees whether anything is missing.
+    written = [json.loads(path.read_text()) for path in sorted(kinds_seen.glob("from-*.json"))]
+    if len(written) == SEEDS // SEEDS_PER_TEST:
+        missing = every_kind().difference(*written)
+        assert not missing, "no seed met these faults"
 
 
 def test_five_voters_keep_every_promise() -> None:

@@ -12,7 +12,7 @@ from shardraft.sim.options import SimulationOptions
 from shardraft.sim.run import Simulation, simulate
 from shardraft.sim.shrink import shrink
 
-OPTIONS = SimulationOptions(seed=5, seconds=6.0, learners=(1,))
+OPTIONS = SimulationOptions(seed=8, seconds=6.0, learners=(1,))
 
 Plant = Callable[..., None]
 
