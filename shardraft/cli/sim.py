@@ -34,6 +34,13 @@ def _fault_numbers(_context: click.Context, _option: click.Parameter, text: str 
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="What happens follows from it.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, metavar="COUNT", help="So many seeds, from --seed on.")
 @click.option("--hosts", type=host_count, default="3", show_default=True, metavar="1|3|5", help="Voter hosts.")
+@click.option(
+    "--spares",
+    type=click.IntRange(0, 8),
+    default=0,
+    show_default=True,
+    help="Further hosts; voters come and go then.",
+)
 @click.option("--shards", type=click.IntRange(1, SHARDS_MAX), default=2, show_default=True, help="Shards.")
 @click.option("--learners", type=tiers, default="1,1", show_default=True, metavar="N,N,...", help="Learners per tier.")
 @click.option(
@@ -56,6 +63,7 @@ def sim_command(
     seed: int,
     seeds: int,
     hosts: int,
+    spares: int,
     shards: int,
     learners: tuple[int, ...],
     seconds: float,
@@ -74,7 +82,13 @@ def sim_command(
     failed = 0
     for number in range(seed, seed + seeds):
         options = SimulationOptions(
-            seed=number, hosts=hosts, shards=shards, learners=learners, seconds=seconds, only_faults=only_faults
+            seed=number,
+            hosts=hosts,
+            spares=spares,
+            shards=shards,
+            learners=learners,
+            seconds=seconds,
+            only_faults=only_faults,
         )
         report = _shrink(options) if shrink else _run(options, print if trace else None)
         if report is None:

@@ -24,11 +24,12 @@ from typing import Final
 from shardraft.config import HostConfig
 from shardraft.host.host import Host
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT
-from shardraft.kv.requests import Consistency
+from shardraft.kv.requests import ClientReply, Consistency, ErrorReply
 from shardraft.sim.client import SimClient
 from shardraft.sim.network import Node
 from shardraft.sim.options import SimulationOptions
 from shardraft.sim.process import Process
+from shardraft.sim.settled import is_settled
 from shardraft.sim.trace import Listener
 from shardraft.sim.workload import WorkloadOptions
 from shardraft.sim.world import World
@@ -41,12 +42,16 @@ _STEP_US: Final = 5_000
 
 
 class Cluster:
-    """Verbs for a story about ``hosts`` voter hosts, their shards and their learners."""
+    """Verbs for a story about ``hosts`` voter hosts, their shards and their learners.
+
+    ``spares`` are further hosts, numbered after those, which hold nothing until they are added to a shard.
+    """
 
     def __init__(
         self,
         *,
         hosts: int = 3,
+        spares: int = 0,
         shards: int = 1,
         learners: tuple[int, ...] = (),
         seed: int = 1,
@@ -57,6 +62,7 @@ class Cluster:
         options = SimulationOptions(
             seed=seed,
             hosts=hosts,
+            spares=spares,
             shards=shards,
             learners=learners,
             faults=False,
@@ -111,8 +117,16 @@ class Cluster:
         return None if process is None else process.node
 
     def followers(self, shard: ShardId = 1) -> list[HostId]:
-        """The voter hosts but the leader."""
-        return [process.node for process in self.world.voters() if process.node != self.leader(shard)]
+        """The members' hosts but the leader's."""
+        return [host for host in self.members(shard) if host != self.leader(shard)]
+
+    def members(self, shard: ShardId = 1) -> list[HostId]:
+        """The hosts of the shard's members, by the latest configuration that is committed."""
+        return sorted(member.host for member in self.world.invariants.members.committed(shard).members)
+
+    def holders(self, shard: ShardId = 1) -> list[HostId]:
+        """The voter hosts that are up and hold a replica of the shard, whether it is a member or not."""
+        return [p.node for p in self.world.voters() if p.host is not None and shard in p.host.replicas]
 
     def learners(self) -> list[HostId]:
         """The learners, tier by tier."""
@@ -160,6 +174,48 @@ class Cluster:
     def heal(self) -> None:
         """Connect everybody, start everybody, let disks and network be good."""
         self.world.heal()
+
+    # What an operator asks.
+
+    def ask_members(self, *, add: HostId = 0, remove: HostId = 0, shard: ShardId = 1) -> int:
+        """Ask the leader for other voters; the request's id."""
+        self.run_until(lambda: self._has_ready_leader(shard))
+        request = self.world.operator.change_members(shard, add=add, remove=remove)
+        assert request is not None
+        return request
+
+    def _has_ready_leader(self, shard: ShardId) -> bool:
+        leader = self.leader(shard)
+        raft = self.host(leader).voters[shard].raft if leader is not None else None
+        return raft is not None and raft.leading is not None and raft.leading.committed_own_term
+
+    def answer(self, request: int) -> ClientReply:
+        """The answer to what an operator asked; waits for it, and until no step is left uncommitted."""
+        self.run_until(lambda: request in self.world.operator.answers)
+        self.run_until(self._steps_are_committed)
+        return self.world.operator.answers[request]
+
+    def _steps_are_committed(self) -> bool:
+        hosts = [process.host for process in self.world.voters() if process.host is not None]
+        rafts = [voter.raft for host in hosts for voter in host.voters.values()]
+        return all(raft.membership_index <= raft.commit_index for raft in rafts if raft.leading is not None)
+
+    def change_members(self, *, add: HostId = 0, remove: HostId = 0, shard: ShardId = 1) -> None:
+        """Ask for other voters, and let time pass until the change has come to its end."""
+        answer = self.answer(self.ask_members(add=add, remove=remove, shard=shard))
+        # A leader that removed itself leads no more when its first step is committed, and cannot vouch for it.
+        assert not isinstance(answer, ErrorReply) or answer.error.applied == "unknown", answer
+        self.run_until(lambda: self._has_changed(shard, add, remove), seconds_max=30)
+
+    def _has_changed(self, shard: ShardId, add: HostId, remove: HostId) -> bool:
+        members = self.members(shard)
+        return (not add or add in members) and remove not in members and is_settled(self.world.leader_of(shard), shard)
+
+    def transfer(self, host: HostId, shard: ShardId = 1) -> int:
+        """Ask the leader to hand over to ``host``; the request's id."""
+        request = self.world.operator.transfer(shard, host)
+        assert request is not None
+        return request
 
     # What clients ask.
 

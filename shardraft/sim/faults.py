@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from shardraft.host.events import StopAsked
 from shardraft.sim.crash_points import OF_A_COPY, CrashPoint, Point
 from shardraft.sim.disk_faults import DiskFaults
+from shardraft.sim.member_faults import MemberFaults
 from shardraft.sim.network import LinkQuality, Node
 from shardraft.sim.process import Process
 from shardraft.sim.world import World
@@ -71,6 +72,8 @@ class Faults:
             self._cut_client,
             *DiskFaults(self).kinds,
         ]
+        if self._world.options.spares:
+            kinds += MemberFaults(self).kinds
         if self._world.learners():
             kinds += [self._crash_learner, self._cut_learner]
         return kinds

@@ -7,7 +7,8 @@ The paper's Figure 3, and the rules of PROTOCOL that a single host cannot see br
 * *leader completeness*: a leader has every committed entry;
 * *state machine safety*: what is committed at an index never differs, and replicas that applied
   equally far have equal hashes;
-* *durability*: what is committed lies on the disks of a majority; a hard state never goes back;
+* *durability*: what is committed lies on the disks of a majority, in a joint configuration of one of
+  each half; a hard state never goes back;
   a vote, a candidacy or an acknowledgement leaves only when what it rests on is on the disk;
 * *terms* begin with a campaign, and a voter that hears its leader helps nobody to one (``pre_votes``);
 * *flushed state* equals exactly what was committed up to its last_applied (``flushed``);
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -40,13 +41,16 @@ from shardraft.raft.ready import BecameLeader, Campaigned, HardState, LogWrite, 
 from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.flushed import FlushedState
+from shardraft.sim.members import Members
 from shardraft.sim.oracle import ShardOracle
 from shardraft.sim.pre_votes import PreVotes
 from shardraft.sim.process import Process
 from shardraft.sim.store import KeptLog, SimStore
-from shardraft.types import HostId, Index, ShardId, Term
+from shardraft.types import NO_REPLICA, HostId, Index, ReplicaId, ShardId, Term
 
 _ENTRY_BYTES_MAX: Final = 1 << 30
+_Place: TypeAlias = tuple[HostId, ShardId, ReplicaId]
+"""A replica by its number, which no other one ever has: what is known of it ends with it."""
 
 
 @attrs.define(slots=True)
@@ -68,9 +72,7 @@ class Counts:
 class _Shard:
     """What is known of one shard as a whole."""
 
-    def __init__(self, voters: tuple[HostId, ...], oracle: ShardOracle) -> None:
-        self.voters = voters
-        self.majority = len(voters) // 2 + 1
+    def __init__(self, oracle: ShardOracle) -> None:
         self.oracle = oracle
         self.leaders: dict[Term, HostId] = {}
         self.written: dict[tuple[Index, Term], tuple[int, Term, Entry]] = {}
@@ -96,18 +98,9 @@ class Invariants:
         self._hang_us_max = election_timeout_us * 101 // 100
         """A write that takes longer hangs, whatever a clock that drifts shows."""
         self._office_us_max = self._hang_us_max + 2_000 * config.raft.heartbeat_ms
-        self._shards = {
-            shard.shard: _Shard(
-                tuple(member.host for member in shard.membership.members), ShardOracle(codec, config.limits)
-            )
-            for shard in shard_map.shards
-        }
-        self._replica_hosts = {
-            (shard.shard, member.replica): member.host
-            for shard in shard_map.shards
-            for member in shard.membership.members
-        }
-        self._hard_states: dict[tuple[HostId, ShardId], HardState] = {}
+        self._shards = {shard.shard: _Shard(ShardOracle(codec, config.limits)) for shard in shard_map.shards}
+        self.members = Members(shard_map, self.stores)
+        self._hard_states: dict[_Place, HardState] = {}
         self._seen: defaultdict[HostId, dict[ShardId, tuple[Index, Index]]] = defaultdict(dict)
         """By host and shard: commit index and applied index as they were looked at last."""
         self._reads: dict[tuple[HostId, int, int], Index] = {}
@@ -123,6 +116,9 @@ class Invariants:
         """The highest index known to be committed by any replica."""
         return self._shards[shard].commit_index
 
+    def _place(self, host: HostId, shard: ShardId) -> _Place:
+        return host, shard, self.stores[host].replicas.get(shard, NO_REPLICA)
+
     # What lies on disks.
 
     def check_written(self, host: HostId, write: LogWrite, *, is_learner: bool) -> None:
@@ -137,8 +133,9 @@ class Invariants:
         if state is None:
             return
         self.counts.hard_states += 1
-        before = self._hard_states.get((host, write.shard), _NO_HARD_STATE)
-        self._hard_states[host, write.shard] = state
+        place = self._place(host, write.shard)
+        before = self._hard_states.get(place, _NO_HARD_STATE)
+        self._hard_states[place] = state
         goes_back = state.current_term < before.current_term or state.commit_index < before.commit_index
         votes_twice = state.current_term == before.current_term and before.voted_for not in (0, state.voted_for)
         if goes_back or votes_twice:
@@ -167,16 +164,23 @@ class Invariants:
 
     def check_recovered(self, host: HostId, *, is_learner: bool) -> None:
         """A process starts from its disk: no vote and no term may be missing that ever was durable."""
+        self._seen[host].clear()
         for shard, log in self.stores[host].logs.items():
-            self._seen[host].pop(shard, None)
+            if shard not in self.stores[host].states:
+                continue  # The process ended in the middle of a removal.
+            place = self._place(host, shard)
             self.flushed.check_all(host, shard)
             if is_learner:
                 continue
-            before = self._hard_states.get((host, shard), _NO_HARD_STATE)
+            before = self._hard_states.get(place, _NO_HARD_STATE)
             state = log.hard_state
             if (state.current_term, state.voted_for) != (before.current_term, before.voted_for):
                 raise SimulationFailure(f"host {host}, shard {shard}: recovered {state}, which was {before}")
-            self._hard_states[host, shard] = state
+            self._hard_states[place] = state
+
+    def replica_created(self, host: HostId, shard: ShardId) -> None:
+        """A new replica begins from nothing."""
+        self._seen[host].pop(shard, None)
 
     def check_flushed(self, host: HostId, image: MachineImage) -> None:
         """One shard's part of a flush just took effect on the disk of ``host``."""
@@ -211,8 +215,8 @@ class Invariants:
         """Nothing is promised before it is persisted (PROTOCOL, "Terms, votes, turns in flight")."""
         logs = self.stores[host].logs
         for message in messages:
-            if not isinstance(message, _PROMISING):
-                continue
+            if not isinstance(message, _PROMISING) or message.shard not in logs:
+                continue  # What a replica promised that is removed by now, no group counts on.
             if not _is_kept(message, logs[message.shard]):
                 raise SimulationFailure(f"host {host} promised what is not on its disk: {message!r}")
             self.counts.promises += 1
@@ -312,12 +316,14 @@ class Invariants:
             term = log.term_at(following)
             assert term is not None, "an entry is compacted before anybody knew it to be committed"
             shard.committed.append(term)
-            shard.oracle.apply(shard.written[following, term][2])
+            entry = shard.written[following, term][2]
+            shard.oracle.apply(entry)
+            self.members.apply(voter.shard, entry)
 
     def _check_majority(self, process: Process, voter: Voter, index: Index) -> None:
-        shard, term = self._shards[voter.shard], voter.log.term_at(index)
-        holders = [host for host in shard.voters if _holds(self.stores[host], voter.shard, index, term)]
-        if len(holders) < shard.majority:
+        term = voter.log.term_at(index)
+        if not self.members.agree(voter, index, term):
+            holders = self.members.holders(voter, index, term)
             raise SimulationFailure(
                 f"host {process.node}, shard {voter.shard}: entry {index} of term {term} counts as committed"
                 f" but lies on the disks of hosts {holders} only"
@@ -389,9 +395,3 @@ def _is_kept(message: AppendEntriesReply | RequestVoteReply | RequestVote, log: 
     if isinstance(message, RequestVoteReply):
         return not message.vote_granted or (state.current_term, state.voted_for) == (term, message.to_replica)
     return (state.current_term, state.voted_for) == (term, message.from_replica)
-
-
-def _holds(store: SimStore, shard: ShardId, index: Index, term: Term | None) -> bool:
-    """Does the disk hold that entry? A compacted one is held in the state."""
-    log = store.logs[shard]
-    return index < log.first_index or log.term_at(index) == term

@@ -15,6 +15,7 @@ from shardraft_router.core import RouterLimits
 class SimulationOptions:
     """One simulation. ``learners``: how many learners per tier, nearest to the voters first.
 
+    ``spares`` are further hosts, outside every shard at first: members change among the faults where there are any.
     ``faults`` off gives a world in which nothing breaks; ``only_faults`` names, by their numbers, those of the
     seed's faults that strike, where not all of them shall. ``config`` and ``workload``
     None let the seed choose: limits small enough that logs are compacted and copies sent within seconds.
@@ -22,6 +23,7 @@ class SimulationOptions:
 
     seed: int
     hosts: int = 3
+    spares: int = 0
     shards: int = 2
     learners: tuple[int, ...] = (1, 1)
     seconds: float = 20.0
@@ -35,6 +37,8 @@ class SimulationOptions:
         """The command that runs this simulation again."""
         command = f"shardraft sim --seed {self.seed} --hosts {self.hosts} --seconds {self.seconds:g}"
         default = type(self)(seed=self.seed)
+        if self.spares:
+            command += f" --spares {self.spares}"
         if self.shards != default.shards:
             command += f" --shards {self.shards}"
         if self.learners != default.learners:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final
 
+import attrs
+
 from shardraft.config import HostConfig
 from shardraft.errors import StorageError
-from shardraft.host.events import CopyInstalled, DiskSpace, PeerFrameReceived, RequestReceived
+from shardraft.host.events import CopyInstalled, DiskSpace, PeerFrameReceived, ReplicaCreated, RequestReceived
 from shardraft.host.messages import PeerMessage
 from shardraft.host.turn import Turn
 from shardraft.raft.ready import BecameLeader, Role
@@ -29,10 +31,12 @@ from shardraft.sim.invariants import Invariants
 from shardraft.sim.judge import Judge
 from shardraft.sim.narration import Standings, show
 from shardraft.sim.network import LinkQuality, Network, Node
+from shardraft.sim.operator import Operator
 from shardraft.sim.options import SimulationOptions, vary_config, vary_router, vary_workload
 from shardraft.sim.peers import ParentLink, PeerLinks
 from shardraft.sim.process import Process
 from shardraft.sim.report import REFUSED, STOPPED, TORN
+from shardraft.sim.settled import is_caught_up, is_settled
 from shardraft.sim.store import SimStore
 from shardraft.sim.trace import Listener, Trace
 from shardraft.sim.workload import Workload
@@ -70,9 +74,10 @@ class World:
         self.parents: dict[HostId, ParentLink] = {}
         self.shard_map = self._make_map()
         self.invariants = Invariants(self.shard_map, self.codec, self.config)
-        for host in range(1, options.hosts + 1):
-            self._make_process(host, is_learner=False)
+        for place in self.shard_map.hosts:
+            self._make_process(place.host, is_learner=False)
         voters = dict(self.processes)
+        self.operator = Operator(self.leader_of)
         self.peers = PeerLinks(self.agenda, self.random, self.network, voters, self.refused)
         self._make_learners()
         workload = options.workload or vary_workload(self.random)
@@ -86,8 +91,9 @@ class World:
 
     def _make_map(self) -> ShardMap:
         cluster_id = self.random.randbytes(16)
-        hosts = tuple(HostPlace(host, _endpoint(host)) for host in range(1, self.options.hosts + 1))
-        return ShardMap.bootstrap(cluster_id, hosts, self.options.shards)
+        options = self.options
+        hosts = tuple(HostPlace(host, _endpoint(host)) for host in range(1, options.hosts + options.spares + 1))
+        return attrs.evolve(ShardMap.bootstrap(cluster_id, hosts[: options.hosts], options.shards), hosts=hosts)
 
     def _make_process(self, node: HostId, *, is_learner: bool) -> Process:
         shard_map = None if is_learner else self.shard_map
@@ -301,22 +307,13 @@ class World:
 
     def is_caught_up(self, process: Process) -> bool:
         """Has every replica of the process applied everything that is committed?"""
-        if process.host is None or len(process.host.replicas) < self._replicas_of(process):
-            return False
-        return all(
-            replica.machine.last_applied == self.invariants.commit_index(shard)
-            for shard, replica in process.host.replicas.items()
-        )
+        return is_caught_up(process, self.shard_map, self.invariants)
 
     def has_settled(self) -> bool:
-        """Has every shard a leader, and has every process applied all that is committed?"""
-        return all(self.leader_of(shard.shard) is not None for shard in self.shard_map.shards) and all(
+        """Has every shard a leader and settled members, and has every process applied all that is committed?"""
+        return all(is_settled(self.leader_of(shard.shard), shard.shard) for shard in self.shard_map.shards) and all(
             self.is_caught_up(process) for process in self.processes.values()
         )
-
-    def _replicas_of(self, process: Process) -> int:
-        shards = self.shard_map.shards if process.is_learner else self.shard_map.shards_on(process.node)
-        return len(shards)
 
     # What processes tell (``Surroundings``).
 
@@ -348,6 +345,8 @@ class World:
         elif type(event) is CopyInstalled:
             self.copies_installed += 1
             self.invariants.flushed.check_all(process.node, event.shard)
+        elif type(event) is ReplicaCreated:
+            self.invariants.replica_created(process.node, event.shard)
         self.trace.event(self.agenda.now_us, process.node, event)
 
     def turn_begun(self, process: Process, turn: Turn) -> None:
@@ -358,6 +357,7 @@ class World:
                 self.on_elected(process)
             else:
                 self.trace.note(self.agenda.now_us, f"{process.node} {show(note)}")
+        self.operator.hear(turn.replies)
         self.invariants.check_replicas(process)
         if not process.impersonates:  # Nobody hears what such a one promises.
             self.invariants.check_turn(process, turn)
