@@ -82,6 +82,26 @@ struct TransferRequest {
   # The host whose voter is to lead. The shard's preferred leader does not take it back while that one leads.
 }
 
+struct ChangeMembersRequest {
+  # Let hosts join or leave the voters of the shard. Only its leader can: others answer notLeader. Answered when
+  # the first step is committed; the others follow by themselves, whoever leads, and `status` shows them.
+  # What is so already, or on its way, is answered the same and begins nothing.
+
+  add @0 :UInt32;
+  # The host that gets a replica, which votes once it has caught up; 0 for none.
+  remove @1 :UInt32;
+  # The host whose replica leaves; together with `add` only when that one votes. 0 for none.
+}
+
+struct PlaceRequest {
+  # Know where a host listens, or forget it.
+
+  host @0 :UInt32;
+  # Its host id.
+  endpoint @1 :Text;
+  # "HOST:PORT"; empty to forget a host that holds no replica any more (conflict while it does).
+}
+
 struct Request {
   # One request.
 
@@ -110,6 +130,10 @@ struct Request {
     # Let another voter lead the shard.
     snapshot @11 :Void;
     # Flush what this host has applied of the shard, and compact its log behind that.
+    changeMembers @12 :ChangeMembersRequest;
+    # Let hosts join or leave the voters of the shard.
+    place @13 :PlaceRequest;
+    # Know where a host listens.
   }
 }
 
@@ -292,6 +316,15 @@ struct SnapshotReply {
   # Microseconds that it took.
 }
 
+struct ChangeMembersReply {
+  # The change is under way, or done.
+
+  index @0 :UInt64;
+  # The index of the entry that brought `membership`.
+  membership @1 :Common.Membership;
+  # The configuration in effect at the leader; a later step may have brought it already.
+}
+
 struct ErrorReply {
   # A refusal. Fields that the code does not speak of are 0.
 
@@ -345,5 +378,9 @@ struct Reply {
     # To a transfer.
     snapshot @9 :SnapshotReply;
     # To a snapshot.
+    changeMembers @10 :ChangeMembersReply;
+    # To a change of members.
+    place @11 :Void;
+    # To a place: it is kept.
   }
 }

@@ -1,4 +1,4 @@
-"""What an operator asks of a running host: another leader, a flush now. Each is answered when it is done."""
+"""What an operator asks of a running host: another leader, a flush now, other voters; answered when that came about."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import attrs
 
 from shardraft.config import RaftConfig
 from shardraft.errors import Conflict, InvalidArgument, NotLeader, ShardraftError, Unavailable, WrongShard
+from shardraft.host.changing import change_members
 from shardraft.host.cutting import Cutting
 from shardraft.host.flushing import Flushing
 from shardraft.host.pending import Pending, PendingRequests
 from shardraft.host.replica import Replica
 from shardraft.host.voter import Voter
-from shardraft.kv.requests import SnapshotReply, SnapshotRequest, TransferReply, TransferRequest
+from shardraft.kv.requests import (
+    ChangeMembersReply,
+    ChangeMembersRequest,
+    SnapshotReply,
+    SnapshotRequest,
+    TransferReply,
+    TransferRequest,
+)
 from shardraft.raft.ready import Role
-from shardraft.types import NO_HOST, NO_REPLICA, HostId, Index, ShardId
+from shardraft.types import NO_HOST, NO_REPLICA, HostId, Index, ShardId, Term
 
 
 @attrs.frozen(slots=True)
@@ -25,6 +33,15 @@ class _Transfer:
     pending: Pending
     voter: Voter
     host: HostId
+
+
+@attrs.frozen(slots=True)
+class _Change:
+    """A change of voters whose first step the leader of ``term`` has appended; answered once that is committed."""
+
+    pending: Pending
+    voter: Voter
+    term: Term
 
 
 @attrs.frozen(slots=True)
@@ -66,11 +83,14 @@ class Administration:
         self._touch = touch
         self._transfers: list[_Transfer] = []
         self._snapshots: list[_Snapshot] = []
+        self._changes: list[_Change] = []
 
     def turn(self, now_us: int) -> None:
         """Answer what is done by now. Free while nobody waits."""
         if self._transfers:
             self._transfers = [each for each in self._transfers if not self._transfer_is_over(each)]
+        if self._changes:
+            self._changes = [each for each in self._changes if not self._change_has_begun(each)]
         if self._snapshots:
             self._snapshots = [each for each in self._snapshots if not self._snapshot_is_over(each, now_us)]
 
@@ -121,6 +141,37 @@ class Administration:
             return False  # The successor was told to stand for election, and is about to be heard.
         else:
             self._pending.answer(pending, TransferReply(pending.request.request_id, leader, raft.term))
+        return True
+
+    # Members.
+
+    def change_members(self, connection: int, request: ChangeMembersRequest, now_us: int) -> None:
+        """Begin a change of the shard's voters; what follows shows in the status."""
+        pending = self._pending.admit(connection, request, now_us)
+        if pending is None:
+            return
+        try:
+            voter = self._leader_of(request.shard)
+            change_members(voter, request, now_us)
+        except ShardraftError as error:
+            error.shard = request.shard
+            self._pending.fail(pending, error)
+            return
+        self._touch(voter)
+        self._changes.append(_Change(pending, voter, voter.raft.term))
+
+    def _change_has_begun(self, change: _Change) -> bool:
+        pending, raft = change.pending, change.voter.raft
+        if pending.answered:
+            return True
+        if raft.role is not Role.LEADER or raft.term != change.term:
+            error = NotLeader(leader=raft.leader_host, applied="unknown", shard=raft.shard)
+            self._pending.fail(pending, error)
+        elif raft.membership_index > raft.commit_index:
+            return False
+        else:
+            reply = ChangeMembersReply(pending.request.request_id, raft.membership_index, raft.membership)
+            self._pending.answer(pending, reply)
         return True
 
     # Snapshots.

@@ -18,6 +18,7 @@ from shardraft.host.tree import Tree
 from shardraft.host.voter import Voter
 from shardraft.kv.requests import (
     UNKNOWN_MEMBERSHIP,
+    ChangeMembersRequest,
     Consistency,
     MapReply,
     MapRequest,
@@ -76,6 +77,7 @@ class Clients:
             StatusRequest: self._status,
             TransferRequest: administration.transfer,
             SnapshotRequest: administration.snapshot,
+            ChangeMembersRequest: administration.change_members,
         }
 
     def requested(self, event: RequestReceived) -> None:

@@ -36,13 +36,15 @@ def heard_us(leader: Leader, progress: Progress) -> int:
     return max(progress.active_us, raft.contact_of(host).answered_us)
 
 
-def held_by_live_followers(voter: Voter, now_us: int) -> list[Index]:
-    """Up to where each follower that lives, and gets entries, holds the log."""
+def live_followers(voter: Voter, now_us: int) -> list[Progress]:
+    """The followers that were heard within an election timeout; none where the shard is not led."""
     leader = voter.raft.leading
     if leader is None:
         return []
-    return [
-        progress.match_index
-        for progress in leader.followers
-        if not progress.copying and now_us - heard_us(leader, progress) <= voter.raft.election_timeout_us_max
-    ]
+    silence_us_max = voter.raft.election_timeout_us_max
+    return [progress for progress in leader.followers if now_us - heard_us(leader, progress) <= silence_us_max]
+
+
+def held_by_live_followers(voter: Voter, now_us: int) -> list[Index]:
+    """Up to where each follower that lives, and gets entries, holds the log."""
+    return [progress.match_index for progress in live_followers(voter, now_us) if not progress.copying]

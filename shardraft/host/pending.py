@@ -10,6 +10,7 @@ from shardraft.errors import Applied, DeadlineExceeded, Overloaded, ShardraftErr
 from shardraft.host.outbox import Outbox
 from shardraft.kv.commands import Batch
 from shardraft.kv.requests import (
+    ChangeMembersRequest,
     ClientReply,
     ClientRequest,
     ErrorReply,
@@ -21,7 +22,12 @@ from shardraft.kv.requests import (
 )
 from shardraft.types import Term
 
-WaitingRequest: TypeAlias = WriteRequest | ReadRequest | ScanRequest | TransferRequest | SnapshotRequest
+WaitingRequest: TypeAlias = (
+    WriteRequest | ReadRequest | ScanRequest | TransferRequest | SnapshotRequest | ChangeMembersRequest
+)
+
+
+_BEGUN_AT_ONCE = (TransferRequest, SnapshotRequest, ChangeMembersRequest)
 
 
 class Pending:
@@ -44,7 +50,7 @@ class Pending:
     @property
     def applied(self) -> Applied:
         """What may have become of it if it is given up on at this moment."""
-        began = self.batch is not None or isinstance(self.request, TransferRequest | SnapshotRequest)
+        began = self.batch is not None or isinstance(self.request, _BEGUN_AT_ONCE)
         return "unknown" if began else "no"
 
 

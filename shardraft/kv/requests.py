@@ -103,8 +103,40 @@ class SnapshotRequest:
     timeout_ms: int
 
 
+@attrs.frozen(slots=True)
+class ChangeMembersRequest:
+    """Let a host join the voters of the shard (``add``), leave them (``remove``), or both; 0 means none.
+
+    Only the leader takes it, and answers when the first step is committed: all others follow by themselves,
+    whoever leads. What is so already, or on its way, is answered the same and begins nothing.
+    """
+
+    request_id: int
+    shard: ShardId
+    timeout_ms: int
+    add: HostId
+    remove: HostId
+
+
+@attrs.frozen(slots=True)
+class PlaceRequest:
+    """Know that ``host`` listens at ``endpoint`` ("HOST:PORT"); an empty one forgets a host without replicas."""
+
+    request_id: int
+    host: HostId
+    endpoint: str
+
+
 ClientRequest: TypeAlias = (
-    WriteRequest | ReadRequest | ScanRequest | MapRequest | StatusRequest | TransferRequest | SnapshotRequest
+    WriteRequest
+    | ReadRequest
+    | ScanRequest
+    | MapRequest
+    | StatusRequest
+    | TransferRequest
+    | SnapshotRequest
+    | ChangeMembersRequest
+    | PlaceRequest
 )
 
 
@@ -245,6 +277,22 @@ class SnapshotReply:
 
 
 @attrs.frozen(slots=True)
+class ChangeMembersReply:
+    """``membership`` is in effect at the leader; the entry at ``index``, which is committed, brought it."""
+
+    request_id: int
+    index: Index
+    membership: Membership
+
+
+@attrs.frozen(slots=True)
+class PlaceReply:
+    """The place is kept, durably."""
+
+    request_id: int
+
+
+@attrs.frozen(slots=True)
 class ErrorReply:
     """A typed refusal; ``error.applied`` says whether anything was applied."""
 
@@ -253,5 +301,14 @@ class ErrorReply:
 
 
 ClientReply: TypeAlias = (
-    WriteReply | ReadReply | ScanReply | MapReply | StatusReply | TransferReply | SnapshotReply | ErrorReply
+    WriteReply
+    | ReadReply
+    | ScanReply
+    | MapReply
+    | StatusReply
+    | TransferReply
+    | SnapshotReply
+    | ChangeMembersReply
+    | PlaceReply
+    | ErrorReply
 )

@@ -8,12 +8,14 @@ from typing import Any, Final
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.kv.commands import BatchResult
 from shardraft.kv.requests import (
+    ChangeMembersReply,
     ChildStatus,
     ClientReply,
     ErrorReply,
     FollowerStatus,
     LearnerPlace,
     MapReply,
+    PlaceReply,
     ReadReply,
     ScanReply,
     ShardStatus,
@@ -277,6 +279,28 @@ def _decode_snapshot(request_id: int, reader: Any) -> ClientReply:
     )
 
 
+def _encode_change_members(reply: ChangeMembersReply) -> bytes:
+    message = _begin(reply.request_id, 8 * len(reply.membership.members))
+    change = message.init("changeMembers")
+    change.index = reply.index
+    write_membership(change.init("membership"), reply.membership)
+    return _framed(message)
+
+
+def _decode_change_members(request_id: int, reader: Any) -> ClientReply:
+    return ChangeMembersReply(request_id, reader.index, read_membership(reader.membership))
+
+
+def _encode_place(reply: PlaceReply) -> bytes:
+    message = _begin(reply.request_id)
+    message.place = None
+    return _framed(message)
+
+
+def _decode_place(request_id: int, _: Any) -> ClientReply:
+    return PlaceReply(request_id)
+
+
 def _encode_error(reply: ErrorReply) -> bytes:
     message = _begin(reply.request_id, len(str(reply.error)) // 2)
     write_error(message.init("error"), reply.error)
@@ -295,6 +319,8 @@ _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
     StatusReply: _encode_status,
     TransferReply: _encode_transfer,
     SnapshotReply: _encode_snapshot,
+    ChangeMembersReply: _encode_change_members,
+    PlaceReply: _encode_place,
     ErrorReply: _encode_error,
 }
 _DECODERS: Final[dict[str, Callable[[int, Any], ClientReply]]] = {
@@ -305,5 +331,7 @@ _DECODERS: Final[dict[str, Callable[[int, Any], ClientReply]]] = {
     "status": _decode_status,
     "transfer": _decode_transfer,
     "snapshot": _decode_snapshot,
+    "changeMembers": _decode_change_members,
+    "place": _decode_place,
     "error": _decode_error,
 }

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.kv.requests import (
+    ChangeMembersRequest,
     ClientRequest,
     Consistency,
     MapRequest,
+    PlaceRequest,
     ReadRequest,
     ScanRequest,
     SnapshotRequest,
@@ -42,12 +44,16 @@ def encode_request(request: ClientRequest) -> bytes:
         return _encode_read(request)
     if isinstance(request, ScanRequest):
         return _encode_scan(request)
-    if isinstance(request, TransferRequest | SnapshotRequest):
+    if isinstance(request, TransferRequest | SnapshotRequest | ChangeMembersRequest):
         return _encode_administration(request)
     message = load("client").Request.new_message(_FIXED_WORDS)
     message.requestId = request.request_id
     if isinstance(request, MapRequest):
         message.map = None
+    elif isinstance(request, PlaceRequest):
+        place = message.init("place")
+        place.host = request.host
+        place.endpoint = request.endpoint
     else:
         message.status = None
     return _framed(message)
@@ -117,13 +123,17 @@ def _encode_scan(request: ScanRequest) -> bytes:
     return _framed(message)
 
 
-def _encode_administration(request: TransferRequest | SnapshotRequest) -> bytes:
+def _encode_administration(request: TransferRequest | SnapshotRequest | ChangeMembersRequest) -> bytes:
     message = load("client").Request.new_message(_FIXED_WORDS)
     message.requestId = request.request_id
     message.shard = request.shard
     message.timeoutMs = request.timeout_ms
     if isinstance(request, TransferRequest):
         message.init("transfer").host = request.host
+    elif isinstance(request, ChangeMembersRequest):
+        change = message.init("changeMembers")
+        change.add = request.add
+        change.remove = request.remove
     else:
         message.snapshot = None
     return _framed(message)
@@ -178,6 +188,15 @@ def _decode_snapshot(request_id: int, message: Any) -> ClientRequest:
     return SnapshotRequest(request_id, message.shard, message.timeoutMs)
 
 
+def _decode_change_members(request_id: int, message: Any) -> ClientRequest:
+    change = message.changeMembers
+    return ChangeMembersRequest(request_id, message.shard, message.timeoutMs, change.add, change.remove)
+
+
+def _decode_place(request_id: int, message: Any) -> ClientRequest:
+    return PlaceRequest(request_id, message.place.host, message.place.endpoint)
+
+
 _DECODERS: Final[dict[str, Callable[[int, Any], ClientRequest]]] = {
     "write": _decode_write,
     "read": _decode_read,
@@ -186,4 +205,6 @@ _DECODERS: Final[dict[str, Callable[[int, Any], ClientRequest]]] = {
     "status": _decode_status,
     "transfer": _decode_transfer,
     "snapshot": _decode_snapshot,
+    "changeMembers": _decode_change_members,
+    "place": _decode_place,
 }

@@ -39,6 +39,8 @@ from shardraft.host.messages import (
 from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
+    ChangeMembersReply,
+    ChangeMembersRequest,
     ChildStatus,
     ClientReply,
     ClientRequest,
@@ -48,6 +50,8 @@ from shardraft.kv.requests import (
     LearnerPlace,
     MapReply,
     MapRequest,
+    PlaceReply,
+    PlaceRequest,
     ReadReply,
     ReadRequest,
     ScanReply,
@@ -203,6 +207,8 @@ REQUESTS: Final[dict[str, ClientRequest]] = {
     "status": StatusRequest(2**64 - 1),
     "transfer": TransferRequest(5, 7, 9_000, host=3),
     "snapshot": SnapshotRequest(6, 7, 9_000),
+    "change_members": ChangeMembersRequest(8, 7, 9_000, add=4, remove=3),
+    "place": PlaceRequest(9, 4, "d.example:4004"),
 }
 REPLIES: Final[dict[str, ClientReply]] = {
     "write": WriteReply(1, BatchResult(40, b"\x01\x04\x06", (39,), (40, 0, 42))),
@@ -241,6 +247,10 @@ REPLIES: Final[dict[str, ClientReply]] = {
     ),
     "transfer": TransferReply(7, leader=3, term=9),
     "snapshot": SnapshotReply(8, index=12, first_index=10, log_bytes_before=9000, log_bytes=800, took_us=70),
+    "change_members": ChangeMembersReply(
+        9, index=12, membership=Membership((Member(1, 1), Member(4, 2)), (1,), staging=(4,), leaving=(1,))
+    ),
+    "place": PlaceReply(10),
     "error": ErrorReply(6, NotLeader("ask another", leader=2, applied="unknown", shard=7)),
 }
 ERRORS: Final[tuple[ShardraftError, ...]] = (

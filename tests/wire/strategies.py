@@ -10,12 +10,16 @@ from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNoti
 from shardraft.kv.commands import DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
+    ChangeMembersReply,
+    ChangeMembersRequest,
     ChildStatus,
     Consistency,
     FollowerStatus,
     LearnerPlace,
     MapReply,
     MapRequest,
+    PlaceReply,
+    PlaceRequest,
     ReadReply,
     ReadRequest,
     ScanReply,
@@ -115,6 +119,8 @@ requests = st.one_of(
     st.builds(StatusRequest, u64),
     st.builds(TransferRequest, u64, u32, u32, u32),
     st.builds(SnapshotRequest, u64, u32, u32),
+    st.builds(ChangeMembersRequest, u64, u32, u32, u32, u32),
+    st.builds(PlaceRequest, u64, u32, texts),
 )
 shard_maps = st.builds(
     ShardMap.bootstrap,
@@ -166,6 +172,8 @@ replies = st.one_of(
     st.builds(StatusReply, u64, u32, texts, u16, u32, u64, tuples_of(shard_statuses, 3), tuples_of(child_statuses, 3)),
     st.builds(TransferReply, u64, u32, u64),
     st.builds(SnapshotReply, u64, u64, u64, u64, u64, u64),
+    st.builds(ChangeMembersReply, u64, u64, memberships),
+    st.builds(PlaceReply, u64),
 )
 
 

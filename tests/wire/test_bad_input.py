@@ -95,7 +95,7 @@ def schema_of_another_version(folder: Path, name: str, old: str, new: str) -> An
 
 def test_a_request_of_a_newer_program_names_its_id_and_leaves_the_connection_sound(tmp_path: Path) -> None:
     newer = schema_of_another_version(
-        tmp_path, "client", "    snapshot @11 :Void;", "    snapshot @11 :Void;\n    transmogrify @12 :Void;"
+        tmp_path, "client", "    place @13 :PlaceRequest;", "    place @13 :PlaceRequest;\n    transmogrify @14 :Void;"
     )
     request = newer.Request.new_message(requestId=55)
     request.transmogrify = None
@@ -116,7 +116,7 @@ def test_an_unknown_consistency_is_an_unknown_request(kind: str, consistency: in
 
 def test_a_reply_of_a_newer_program_is_refused_as_unknown(tmp_path: Path) -> None:
     newer = schema_of_another_version(
-        tmp_path, "client", "    snapshot @9 :SnapshotReply;", "    snapshot @9 :SnapshotReply;\n    riddle @10 :Void;"
+        tmp_path, "client", "    place @11 :Void;", "    place @11 :Void;\n    riddle @12 :Void;"
     )
     reply = newer.Reply.new_message(requestId=55)
     reply.riddle = None
