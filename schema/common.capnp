@@ -166,7 +166,10 @@ struct Shard {
   end @2 :Data;
   # The first one that it does not hold any more; empty means no end.
   membership @3 :Membership;
-  # Who replicates it.
+  # Who replicates it, as far as the sender knows.
+  membershipIndex @4 :UInt64;
+  # The index of the entry that brought `membership`, 0 for the first one: of two that are told, the higher is the
+  # later. It changes within one epoch, and so do `hosts`.
 }
 
 struct HostPlace {

@@ -141,6 +141,8 @@ class Limits:
     """A receiver of a snapshot that answers nothing for this long is given up; its place goes to the next."""
     copy_keep_ms: int = _positive(10_000)
     """A spooled snapshot that nobody receives is kept this long, for a broken link to resume."""
+    hosts_max: int = _positive(256)
+    """Voter hosts in the map; one more is refused, its hello and an operator's word for it alike."""
     children_max: int = _positive(32)
     """Learners that one host feeds; one more is refused as Overloaded."""
     descendants_max: int = _positive(4096)

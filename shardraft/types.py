@@ -109,5 +109,14 @@ class Endpoint:
     host: str
     port: int
 
+    @classmethod
+    def of(cls, text: str) -> Endpoint:
+        """``HOST:PORT`` as a value; raises ``ValueError`` with what is wrong with it."""
+        host, separator, port = text.strip().rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+        if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(f"{text or 'nothing'} is not of the form HOST:PORT")
+        return cls(host, int(port))
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

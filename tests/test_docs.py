@@ -26,6 +26,7 @@ from tests.rules import ROOT
 README = (ROOT / "README.md").read_text()
 NOT_RUN = {
     "pip install .": "installs the package that is being tested; the cluster it then starts is this module's fixture",
+    "shardraft member replace --host 3 --by 4 --at 10.0.0.6:7400": "its machines are those of the test about machines",
     "make demo": "the demo is run below; make test is what runs this",
 }
 BIN = Path(sys.executable).parent
@@ -107,7 +108,7 @@ class Machines:
 
     def __init__(self, directory: Path, ports: Iterator[int]) -> None:
         self.directory = directory
-        self.ports = {number: next(ports) for number in range(1, 6)}
+        self.ports = {number: next(ports) for number in range(1, 7)}
 
     def on_loopback(self, text: str, number: int) -> list[str]:
         """The words of a command of machine ``number``, with addresses and directory of this machine."""
@@ -131,10 +132,10 @@ def process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]
         assert running.wait(30) == 0, log.read_text()
 
 
-def test_three_machines_make_a_cluster_and_two_more_follow_it(tmp_path: Path) -> None:
+def test_three_machines_make_a_cluster_two_more_follow_it_and_one_joins(tmp_path: Path) -> None:
     machines = Machines(tmp_path, free_ports(()))
     servers = [block.text for block in BLOCKS if block.is_server]
-    assert len(servers) == 5
+    assert len(servers) == 6
     hosts = ",".join(machines.endpoint(number) for number in (1, 2, 3))
 
     def shardraft(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -153,6 +154,10 @@ def test_three_machines_make_a_cluster_and_two_more_follow_it(tmp_path: Path) ->
             return ran.returncode == 0 and '"tier": 2' in ran.stdout
 
         eventually(followed)
+        (replace,) = [block.text for block in BLOCKS if block.text.startswith("shardraft member")]
+        ran = shardraft(*machines.on_loopback(replace, 6))
+        assert ran.returncode == 0, ran.stderr
+        assert "host 4 replaces host 3" in ran.stdout
 
 
 def test_the_exit_codes_of_the_readme_are_those_of_the_program() -> None:

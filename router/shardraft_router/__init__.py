@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         TooStale,
         Unavailable,
     )
-    from shardraft.kv.requests import LearnerPlace, SnapshotReply, StatusReply, TransferReply
+    from shardraft.kv.requests import ChangeMembersReply, LearnerPlace, SnapshotReply, StatusReply, TransferReply
     from shardraft_router.admin import Admin
     from shardraft_router.opening import open_router
     from shardraft_router.router import Router
@@ -67,6 +67,7 @@ __all__ = [
     "AtLeast",
     "LearnerPlace",
     "StatusReply",
+    "ChangeMembersReply",
     "SnapshotReply",
     "TransferReply",
     "HostUnreachable",
@@ -88,7 +89,7 @@ _HOMES: Final = {
         "Conflict DeadlineExceeded InvalidArgument Overloaded PartialWrite SessionExpired ShardraftError TooLarge "
         "TooStale Unavailable"
     ),
-    "shardraft.kv.requests": "LearnerPlace SnapshotReply StatusReply TransferReply",
+    "shardraft.kv.requests": "ChangeMembersReply LearnerPlace SnapshotReply StatusReply TransferReply",
     "shardraft_router.admin": "Admin",
     "shardraft_router.opening": "open_router",
     "shardraft_router.router": "Router",

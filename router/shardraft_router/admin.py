@@ -18,11 +18,24 @@ from shardraft.errors import (
     Unavailable,
     WrongShard,
 )
-from shardraft.kv.requests import ClientReply, SnapshotReply, SnapshotRequest, TransferReply, TransferRequest
+from shardraft.kv.requests import (
+    ChangeMembersReply,
+    ChangeMembersRequest,
+    ClientReply,
+    MapReply,
+    MapRequest,
+    PlaceReply,
+    PlaceRequest,
+    SnapshotReply,
+    SnapshotRequest,
+    TransferReply,
+    TransferRequest,
+)
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import NO_HOST, HostId, ShardId
 from shardraft_router.core import Question
 from shardraft_router.driver import Driver, now_us
+from shardraft_router.values import HostUnreachable
 
 _ATTEMPT_MS: Final = 1_200
 """A host answers within this, if only to say that it is not done yet: well below ``RouterLimits.silence_ms_max``."""
@@ -64,6 +77,47 @@ class Admin:
         assert isinstance(reply, SnapshotReply), reply
         return reply
 
+    async def change_members(
+        self,
+        shard: ShardId,
+        *,
+        add: HostId = NO_HOST,
+        remove: HostId = NO_HOST,
+        timeout_seconds: float | None = None,
+    ) -> ChangeMembersReply:
+        """Let a host join the voters of ``shard``, leave them, or one take the place of the other; 0 is none.
+
+        Returns when the first step is committed; the others follow by themselves and show in ``Router.status``.
+        Asking for what is so already, or on its way, changes nothing. Raises ``Conflict`` while another change
+        is under way and for one after which the shard would have no majority of voters that live, and
+        ``InvalidArgument`` for what makes no sense, such as the removal of the last voter.
+        """
+        question = partial(ChangeMembersRequest, shard=shard, timeout_ms=_ATTEMPT_MS, add=add, remove=remove)
+        reply = await self._ask_leader(shard, question, self._driver.begin(timeout_seconds))
+        assert isinstance(reply, ChangeMembersReply), reply
+        return reply
+
+    async def place(
+        self, host: HostId, endpoint: str, *, timeout_seconds: float | None = None
+    ) -> tuple[HostUnreachable, ...]:
+        """Tell every voter host that ``host`` listens at ``endpoint``, or with an empty one that it is gone.
+
+        Returns those that could not be told: a host that is down hears of others when they connect to it. Raises
+        ``Conflict`` when ``host`` is to be forgotten and may still hold a replica.
+        """
+        deadline_us = self._driver.begin(timeout_seconds)
+        shard_map = await self._map(deadline_us)
+        untold = []
+        for told in [place.endpoint for place in shard_map.hosts if endpoint or place.host != host]:
+            outcome = await self._ask(told, partial(PlaceRequest, host=host, endpoint=endpoint), deadline_us)
+            if isinstance(outcome, Unavailable | DeadlineExceeded):
+                untold.append(HostUnreachable(told, outcome))
+            elif isinstance(outcome, ShardraftError):
+                raise outcome
+            else:
+                assert isinstance(outcome, PlaceReply), outcome
+        return tuple(untold)
+
     # --- inside
 
     async def _map(self, deadline_us: int) -> ShardMap:
@@ -83,7 +137,7 @@ class Admin:
             raise InvalidArgument(f"shard {shard} is not in the map of this cluster", shard=shard)
         hosts = [member.host for member in found.membership.members]
         places = {place.host: place.endpoint for place in shard_map.hosts}
-        return await self._ask_until_done([places[host] for host in hosts], question, deadline_us, places)
+        return await self._ask_until_done([places[host] for host in hosts], question, deadline_us, dict(places))
 
     async def _ask_until_done(
         self,
@@ -107,6 +161,8 @@ class Admin:
             if not isinstance(outcome, NotLeader | Overloaded | Unavailable | DeadlineExceeded | WrongShard):
                 raise outcome
             if isinstance(outcome, NotLeader) and outcome.leader != NO_HOST and places:
+                if outcome.leader not in places:
+                    await self._learn_places(endpoint, places, deadline_us)
                 hint = places.get(outcome.leader)
             elif isinstance(outcome, DeadlineExceeded):
                 hint = endpoint  # It is at work, and only asked for more time.
@@ -114,6 +170,12 @@ class Admin:
                 raise outcome
             cause = outcome if cause is None or not isinstance(outcome, DeadlineExceeded) else cause
             await self._pause(outcome, deadline_us, cause, applied)
+
+    async def _learn_places(self, endpoint: str, places: dict[HostId, str], deadline_us: int) -> None:
+        """A host named another that the map did not have: it knows where that is."""
+        outcome = await self._ask(endpoint, MapRequest, deadline_us)
+        if isinstance(outcome, MapReply):
+            places.update((place.host, place.endpoint) for place in outcome.shard_map.hosts)
 
     async def _ask(self, endpoint: str, question: Question, deadline_us: int) -> ClientReply | ShardraftError:
         driver = self._driver

@@ -75,11 +75,7 @@ def tiers(text: str) -> tuple[int, ...]:
 
 def parse_endpoint(text: str) -> Endpoint:
     """``HOST:PORT`` as a value; raises ``ValueError`` with what is wrong with it."""
-    host, separator, port = text.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text or 'nothing'} is not of the form HOST:PORT")
-    return Endpoint(host, int(port))
+    return Endpoint.of(text)
 
 
 @attrs.frozen(slots=True)

@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Change a running cluster": {
         "transfer": ("leadership", "Let another host lead a shard."),
         "snapshot": ("snapshot", "Flush state and compact logs now."),
+        "member": ("member", "Add, remove or replace hosts."),
     },
     "Examine": {
         "sim": ("sim", "Run a cluster in the simulated world and check its promises."),

@@ -78,9 +78,16 @@ def serve_options(command: Decorated) -> Decorated:
     "peers",
     type=peer,
     multiple=True,
-    required=True,
     metavar="ID=HOST:PORT",
-    help="A voter host of the cluster, this one included; give all of them, the same on each.  [1, 3 or 5]",
+    help="A voter host with which the cluster is made, this one included; give all of them, the same on each, also "
+    "after hosts have come and gone.  [1, 3 or 5]",
+)
+@click.option(
+    "--join",
+    multiple=True,
+    metavar="HOST:PORT[,...]",
+    help="Instead of --peer: start without shards in the running cluster of that host, and wait for "
+    '"shardraft member add".',
 )
 @click.option(
     "--shards",
@@ -105,14 +112,32 @@ def serve_options(command: Decorated) -> Decorated:
     help="A name that keeps clusters apart; the same on each host.",
 )
 def host_command(
-    host: HostId, listen: Endpoint, peers: tuple[tuple[HostId, Endpoint], ...], partitioning: str, **options: Any
+    host: HostId,
+    listen: Endpoint,
+    peers: tuple[tuple[HostId, Endpoint], ...],
+    join: tuple[str, ...],
+    partitioning: str,
+    **options: Any,
 ) -> int:
     """Start one voter host; three of them on three machines make a cluster.
 
     \b
     shardraft host --id 1 --listen 10.0.0.1:7400 --data-dir /var/lib/shardraft \\
       --peer 1=10.0.0.1:7400 --peer 2=10.0.0.2:7400 --peer 3=10.0.0.3:7400 --insecure
+
+    Later ones join it, under ids that were never used:
+
+    \b
+    shardraft host --id 4 --listen 10.0.0.4:7400 --data-dir /var/lib/shardraft \\
+      --join 10.0.0.1:7400 --insecure
+    shardraft member add --host 4 --endpoint 10.0.0.4:7400
     """
+    if bool(peers) == bool(join):
+        raise click.UsageError("give either --peer, for a host that the cluster is made with, or --join")
+    if join:
+        named = _endpoints(join, "--join")
+        check_reachable(options["advertise"] or listen)
+        return _serve(host=host, listen=listen, join=named, **options)
     ids = sorted(number for number, _ in peers)
     if len(set(ids)) != len(ids):
         raise click.UsageError(f"--peer names a host twice: {', '.join(map(str, ids))}")
@@ -136,10 +161,20 @@ def host_command(
 )
 def learner_command(parents: tuple[str, ...], **options: Any) -> int:
     """Start one learner: a read replica of all shards, fed by a voter host or by another learner."""
-    named = tuple(endpoint(part) for given in parents for part in given.split(",") if part.strip())
+    return _serve(parents=_endpoints(parents, "--parent"), **options)
+
+
+def _endpoints(given: tuple[str, ...], option: str) -> tuple[Endpoint, ...]:
+    named = tuple(endpoint(part) for text in given for part in text.split(",") if part.strip())
     if not named:
-        raise click.UsageError("--parent names no host")
-    return _serve(parents=named, **options)
+        raise click.UsageError(f"{option} names no host")
+    return named
+
+
+def check_reachable(place: Endpoint) -> None:
+    """Others are told this place, and connect to it: it must name a host."""
+    if place.host in ("0.0.0.0", "::", "*"):
+        raise click.UsageError(f"others cannot connect to {place}: say where they reach this host with --advertise")
 
 
 def _serve(*, exit_with_parent: bool, config_path: Path | None, **options: Any) -> int:

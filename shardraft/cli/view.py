@@ -43,6 +43,8 @@ class ShardView:
     voters_outgoing: tuple[HostId, ...] = ()
     staging: tuple[StagingView, ...] = ()
     leaving: tuple[HostId, ...] = ()
+    is_settled: bool = True
+    """The configuration is committed, as the one who told it knows."""
 
     @property
     def is_changing(self) -> bool:
@@ -122,6 +124,7 @@ def _with_members(view: ShardView, status: ShardStatus) -> ShardView:
         voters_outgoing=tuple(sorted(map(membership.host_of, membership.voters_outgoing))),
         staging=tuple(map(staging_view, membership.staging)),
         leaving=tuple(sorted(map(membership.host_of, membership.leaving))),
+        is_settled=status.membership_index <= status.commit_index,
     )
 
 

@@ -11,6 +11,7 @@ from shardraft.host.events import RequestReceived
 from shardraft.host.followers import followers_of
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
+from shardraft.host.places import Places
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
 from shardraft.host.residence import Residence
@@ -22,6 +23,7 @@ from shardraft.kv.requests import (
     Consistency,
     MapReply,
     MapRequest,
+    PlaceRequest,
     ReadRequest,
     ScanRequest,
     ShardStatus,
@@ -38,7 +40,7 @@ from shardraft.types import HostId, ShardId
 class Clients:
     """Answers what can be answered at once and lets the rest wait at its replica.
 
-    ``shard_map`` is what clients are told (None on a learner that never heard one); while ``disk_is_low``
+    ``shard_map`` is the one that this host knows (None on a learner that never heard one); while ``disk_is_low``
     writes are refused. The host sets both.
     """
 
@@ -52,6 +54,7 @@ class Clients:
         answerable: AnswerableReads,
         tree: Tree,
         administration: Administration,
+        places: Places,
         residence: Residence,
         touch: Callable[[Voter], None],
         shard_map: ShardMap | None,
@@ -66,6 +69,7 @@ class Clients:
         self._outbox = outbox
         self._answerable = answerable
         self._tree = tree
+        self._places = places
         self._residence = residence
         self._touch = touch
         self._started_us = now_us
@@ -78,6 +82,7 @@ class Clients:
             TransferRequest: administration.transfer,
             SnapshotRequest: administration.snapshot,
             ChangeMembersRequest: administration.change_members,
+            PlaceRequest: places.asked,
         }
 
     def requested(self, event: RequestReceived) -> None:
@@ -141,7 +146,7 @@ class Clients:
         return None
 
     def _map(self, connection: int, request: MapRequest, now_us: int) -> None:
-        shard_map = self.shard_map
+        shard_map = self._places.present or self.shard_map
         if shard_map is None:
             error = Unavailable("this learner has not heard the shard map yet")
             self._pending.refuse(connection, request, error)

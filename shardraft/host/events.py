@@ -42,6 +42,15 @@ class PeerConnected:
 
 
 @attrs.frozen(slots=True)
+class HostMet:
+    """A host that may be none of the map said hello as a voter host of this cluster, and that it listens there."""
+
+    now_us: int
+    host: HostId
+    endpoint: str
+
+
+@attrs.frozen(slots=True)
 class PeerDisconnected:
     """The peer's connection closed (a dying process closes its sockets): a hint, not a proof."""
 
@@ -167,6 +176,7 @@ Event: TypeAlias = (
     Tick
     | PeerFrameReceived
     | PeerConnected
+    | HostMet
     | PeerDisconnected
     | RequestReceived
     | ConnectionClosed

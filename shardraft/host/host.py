@@ -21,6 +21,7 @@ from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNoti
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
+from shardraft.host.places import Places
 from shardraft.host.ports import Codec, Recovered, RecoveredShard, Store
 from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
@@ -96,6 +97,8 @@ class Host:
         self.administration = Administration(
             self.host, self.voters, self.replicas, self.pending, self.flushing, cutting, config.raft, self.touch
         )
+        known_map = None if is_learner else recovered.shard_map
+        self.places = Places(self.host, known_map, self.voters, config.limits, self.outbox, self.tree.tell_map)
         self.clients = self._open_door(recovered.shard_map, now_us)
         self.departure = Departure(self.voters, self.touch)
         self._steps = self._step_table()
@@ -110,6 +113,7 @@ class Host:
             self.reads,
             self.tree,
             self.administration,
+            self.places,
             self.residence,
             self.touch,
             shard_map,
@@ -131,6 +135,7 @@ class Host:
             events.Tick: lambda event: None,  # Time is looked at in begin_turn; a tick only wakes the driver.
             events.PeerFrameReceived: self._peer_frame,
             events.PeerConnected: self._peer_connected,
+            events.HostMet: self.places.met,
             events.PeerDisconnected: self._peer_disconnected,
             events.RequestReceived: self.clients.requested,
             events.ConnectionClosed: self._connection_closed,
@@ -206,6 +211,9 @@ class Host:
 
     def _shard_map_kept(self, event: events.ShardMapKept) -> None:
         """A learner heard which shards there are: follow those that are not followed yet, from nothing."""
+        if self.tree.learner is None:
+            self.places.kept(event)
+            return
         self.clients.shard_map = event.shard_map
         for shard in event.shard_map.shards:
             if shard.shard not in self.replicas:
@@ -280,7 +288,8 @@ class Host:
             state_batch=state_batch,
             copies=outbox.take_copies(),
             replicas=self.residence.take_commands(),
-            shard_map=self.tree.take_map_heard(),
+            shard_map=self.places.take_map() or self.tree.take_map_heard(),
+            places=self.places.take_places(),
             closes=outbox.take_closes(),
             notes=outbox.take_notes(),
         )

@@ -37,6 +37,7 @@ class Tree:
         shard_map: ShardMap | None,
         is_learner: bool,
     ) -> None:
+        self._host = host
         self.learner = Learner(host, endpoint, config.limits, shard_map) if is_learner else None
         self.feed = Feed(host, config.limits, config.raft.heartbeat_ms)
         self.replicas: dict[ShardId, LearnerReplica] = {}
@@ -48,6 +49,11 @@ class Tree:
         self._behind: dict[ShardId, LearnerReplica] = {}
         if self.learner is None:
             self.feed.set_hello(ParentHello(host, 0, (host,), shard_map))
+
+    def tell_map(self, shard_map: ShardMap) -> None:
+        """Clients are told another map from now on: so are children."""
+        assert self.learner is None, "a learner is told its map by its parent"
+        self.feed.set_hello(ParentHello(self._host, 0, (self._host,), shard_map))
 
     def add_fed(self, replica: Replica) -> None:
         """Offer a replica of this host to children."""

@@ -11,7 +11,7 @@ from shardraft.kv.machine import MachineImage, MachineState
 from shardraft.kv.requests import ClientReply
 from shardraft.learner.ready import LearnerNote as LearnerNote
 from shardraft.raft.ready import LogWrite, RaftNote
-from shardraft.shards.shard_map import ShardMap
+from shardraft.shards.shard_map import HostPlace, ShardMap
 from shardraft.types import HostId, Index, ReplicaId, ShardId, Term
 
 
@@ -148,7 +148,8 @@ class Turn:
     ``messages`` go to voter hosts, one frame each; ``link_messages`` to children and the parent by
     connection; ``replies`` to clients by connection. ``log_batch`` is None when nothing is written;
     otherwise its commit is answered with ``Host.finish_turn(number)``, in order. ``shard_map`` is a map
-    to keep (``Store.save_shard_map``), answered with ``ShardMapKept``. ``closes`` names connections to close.
+    to keep (``Store.save_shard_map``), answered with ``ShardMapKept``. ``places`` are the voter hosts to be
+    connected to from now on, all of them, or None while these stay as they are. ``closes`` names connections to close.
     """
 
     number: int
@@ -160,6 +161,7 @@ class Turn:
     copies: tuple[CopyCommand, ...] = ()
     replicas: tuple[ReplicaCommand, ...] = ()
     shard_map: ShardMap | None = None
+    places: tuple[HostPlace, ...] | None = None
     closes: tuple[int, ...] = ()
     notes: tuple[HostNote, ...] = ()
 

@@ -35,14 +35,14 @@ from shardraft.runtime.clock import now_us
 from shardraft.runtime.disk import DiskThread, LogThread
 from shardraft.runtime.inbox import Inbox, LogCommitted
 from shardraft.runtime.network import Network
-from shardraft.shards.shard_map import ShardMap
+from shardraft.shards.shard_map import HostPlace, ShardMap
 
 
 class Driver:
     """Carries out turns. Understands nothing of what it carries.
 
-    ``on_notes`` hears what the host says; ``on_failure`` is called once when a disk fails, and the caller
-    then ends the process (DESIGN promise 6).
+    ``on_notes`` hears what the host says, ``on_places`` to which hosts links are to be kept; ``on_failure`` is
+    called once when a disk fails, and the caller then ends the process (DESIGN promise 6).
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Driver:
         limits: Limits,
         on_notes: Callable[[tuple[HostNote, ...]], None],
         on_failure: Callable[[BaseException], None],
+        on_places: Callable[[tuple[HostPlace, ...]], None],
     ) -> None:
         self._host = host
         self._store = store
@@ -61,6 +62,7 @@ class Driver:
         self._inbox = inbox
         self._limits = limits
         self._on_notes = on_notes
+        self._on_places = on_places
         self._log = LogThread(store, self._log_committed, on_failure)
         self._state = DiskThread("shardraft-state", on_failure)
         self._copies = DiskThread("shardraft-copies", on_failure)
@@ -115,6 +117,8 @@ class Driver:
             self._copy(command)
         for change in turn.replicas:
             self._change_replica(change)
+        if turn.places is not None:
+            self._on_places(turn.places)
         for connection in turn.closes:
             self._network.close(connection)
         if turn.notes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import attrs
 
 from shardraft.errors import StorageError
 from shardraft.host.ports import Recovered
@@ -12,6 +15,7 @@ from shardraft.shards.shard_map import HostPlace, ShardMap
 from shardraft.storage.directory import DataDirectory
 from shardraft.storage.identity import create_data_directory, has_identity, read_identity_file
 from shardraft.storage.store import LmdbStore, open_store
+from shardraft.types import HostId
 
 
 def cluster_id_of(options: ServerOptions) -> bytes:
@@ -41,11 +45,56 @@ def open_voter_store(options: ServerOptions) -> tuple[LmdbStore, Recovered]:
     _check_same_cluster(options.data_dir, cluster_id)
     store = open_store(options.data_dir, cluster_id=cluster_id, host=options.host, limits=options.config.limits)
     recovered = store.recover()
-    if recovered.shard_map is None or recovered.shard_map.hosts != shard_map_of(options, cluster_id).hosts:
-        # The first start, or a host that listens elsewhere than before: the shards stay as they are.
-        store.save_shard_map(shard_map_of(options, cluster_id))
-        recovered = store.recover()
-    return store, recovered
+    shard_map = recovered.shard_map
+    if shard_map is None:
+        return store, _keep(store, shard_map_of(options, cluster_id))
+    # Hosts may listen elsewhere than before. Which hosts there are, later changes have said.
+    moved = _with_places(shard_map, {host: str(endpoint) for host, endpoint in options.peers})
+    return store, (recovered if moved == shard_map else _keep(store, moved))
+
+
+def _keep(store: LmdbStore, shard_map: ShardMap) -> Recovered:
+    store.save_shard_map(shard_map)
+    return store.recover()
+
+
+def _with_places(shard_map: ShardMap, endpoints: dict[HostId, str]) -> ShardMap:
+    hosts = tuple(HostPlace(place.host, endpoints.get(place.host, place.endpoint)) for place in shard_map.hosts)
+    return attrs.evolve(shard_map, hosts=hosts)
+
+
+async def open_joining_store(
+    options: ServerOptions, hear: Callable[[], Awaitable[ShardMap]]
+) -> tuple[LmdbStore, Recovered]:
+    """Open the data directory of a voter host that came to a running cluster; ``hear`` asks that for the map.
+
+    Raises ``StorageError`` for a directory that is not its own, and for an id that holds replicas already.
+    """
+    heard = None
+    if is_first_start(options.data_dir):
+        heard = await hear()
+        _check_newcomer(options, heard)
+        create_data_directory(options.data_dir, heard.cluster_id, options.host)
+    store = open_store(options.data_dir, cluster_id=None, host=options.host, limits=options.config.limits)
+    recovered = store.recover()
+    shard_map = recovered.shard_map
+    if shard_map is None:
+        heard = heard or await hear()
+        _check_newcomer(options, heard)
+        others = [place for place in heard.hosts if place.host != options.host]
+        own = HostPlace(options.host, str(options.place))
+        shard_map = attrs.evolve(heard, hosts=tuple(sorted([*others, own], key=lambda place: place.host)))
+    moved = _with_places(shard_map, {options.host: str(options.place)})
+    return store, (recovered if moved == recovered.shard_map else _keep(store, moved))
+
+
+def _check_newcomer(options: ServerOptions, shard_map: ShardMap) -> None:
+    """An id with replicas and no disk is a host that lost its disk, and with it votes that it gave (PROTOCOL)."""
+    if shard_map.shards_on(options.host):
+        raise StorageError(
+            f"host {options.host} holds replicas in that cluster already: bring back its data directory, or start "
+            f"under an id that was never used and replace host {options.host} by it"
+        )
 
 
 def _check_same_cluster(data_dir: Path, cluster_id: bytes) -> None:

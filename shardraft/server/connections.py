@@ -7,6 +7,7 @@ import attrs
 from shardraft.errors import ErrorCode, ProtocolError, ShardraftError, Unavailable
 from shardraft.host.events import (
     ConnectionClosed,
+    HostMet,
     LinkFrameReceived,
     PeerConnected,
     PeerDisconnected,
@@ -31,7 +32,7 @@ from shardraft.wire.peer import decode_link_frame, decode_peer_frame
 class Connections:
     """Inbound connections of one process. ``admit`` and ``serve`` are what a ``Listener`` asks for.
 
-    ``peers`` are the voter hosts of the cluster; nobody else may speak as one. While ``stopping`` is set,
+    Who may speak as a voter host, ``Host.places`` says. While ``stopping`` is set,
     requests are refused as Unavailable, certainly not applied, so that a router takes them elsewhere.
     """
 
@@ -39,14 +40,12 @@ class Connections:
         self,
         host: Host,
         identity: Identity,
-        peers: frozenset[HostId],
         book: PeerBook,
         inbox: Inbox,
         network: Network,
     ) -> None:
         self._host = host
         self._identity = identity
-        self._peers = peers
         self._book = book
         self._inbox = inbox
         self._network = network
@@ -63,11 +62,11 @@ class Connections:
         """Judge a hello (its version is fine); raises ``ProtocolError`` with what the other side is told."""
         check_cluster(hello.cluster_id, self._identity.cluster_id)
         if hello.role is Role.PEER:
-            if hello.host not in self._peers or hello.host == self._identity.host:
+            if not self._host.places.welcomes(hello.host, hello.endpoint):
                 text = f"host {hello.host} is no voter host of this cluster besides host {self._identity.host}"
                 raise ProtocolError(ErrorCode.PERMISSION_DENIED, text)
             self._book.meet(hello.host, Start(hello.incarnation, hello.boot_nonce))
-        elif hello.role is Role.LEARNER and (not hello.host or hello.host in self._peers):
+        elif hello.role is Role.LEARNER and (not hello.host or self._host.places.knows(hello.host)):
             text = f"a learner needs an id that no voter host has, not {hello.host}"
             raise ProtocolError(ErrorCode.PERMISSION_DENIED, text)
         identity = self._identity
@@ -82,7 +81,7 @@ class Connections:
     async def serve(self, connection: Connection, hello: Hello) -> None:
         """Take in the frames of one connection until it ends."""
         if hello.role is Role.PEER:
-            await self._serve_peer(connection, hello.host)
+            await self._serve_peer(connection, hello.host, hello.endpoint)
             return
         number = self.next_number()
         self._network.connections[number] = connection
@@ -95,9 +94,11 @@ class Connections:
             del self._network.connections[number]
             self._inbox.put(ConnectionClosed(now_us(), number))
 
-    async def _serve_peer(self, connection: Connection, host: HostId) -> None:
+    async def _serve_peer(self, connection: Connection, host: HostId, endpoint: str) -> None:
         link = self.next_number()
         self._peer_links[host] = link
+        if not self._host.places.knows(host):
+            self._inbox.put(HostMet(now_us(), host, endpoint))
         self._inbox.put(PeerConnected(now_us(), host))
         try:
             while frames := await connection.receive_frames():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 import attrs
+import trio
 
 from shardraft.config import HostConfig
 from shardraft.errors import ErrorCode, ProtocolError
@@ -15,6 +16,7 @@ from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
 from shardraft.server.connections import Connections
 from shardraft.server.telemetry import Telemetry
+from shardraft.shards.shard_map import HostPlace
 from shardraft.transport.connection import Connection
 from shardraft.transport.dialer import Caller, Dialer
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, Record, TransportNote
@@ -92,6 +94,57 @@ class PeerLink:
         # reason to stop.
         if isinstance(note, ConnectionRefused) and note.code is ErrorCode.STALE_DISK and not self._answered:
             self._on_stale(note.text)
+
+
+class PeerLinks:
+    """A link to each other voter host that there is at the moment; ``connect_to`` says which these are.
+
+    ``on_stale`` is called with a sentence when one of them says that this host's own disk is not the newest.
+    """
+
+    def __init__(self, surroundings: Surroundings, on_stale: Callable[[str], None]) -> None:
+        self._surroundings = surroundings
+        self._on_stale = on_stale
+        self._nursery: trio.Nursery | None = None
+        self._places: tuple[HostPlace, ...] = ()
+        self._scopes: dict[HostPlace, trio.CancelScope] = {}
+
+    async def run(self) -> None:
+        """Keep the links until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            self._follow()
+            await trio.sleep_forever()
+
+    def connect_to(self, places: tuple[HostPlace, ...]) -> None:
+        """These are all the other hosts from now on; links to hosts, or places, that are gone end."""
+        self._places = places
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._nursery is None:
+            return
+        for place in [place for place in self._scopes if place not in self._places]:
+            self._scopes.pop(place).cancel()
+            self._surroundings.network.peers.pop(place.host, None)
+        for place in self._places:
+            if place not in self._scopes:
+                self._start(place, self._nursery)
+
+    def _start(self, place: HostPlace, nursery: trio.Nursery) -> None:
+        try:
+            endpoint = Endpoint.of(place.endpoint)
+        except ValueError as error:  # It was said by another host, or by an operator.
+            self._surroundings.telemetry.warn("peer-place-refused", peer=place.host, reason=str(error))
+            return
+        link = PeerLink(place.host, endpoint, self._surroundings, self._on_stale)
+        self._surroundings.network.peers[place.host] = link
+        scope = self._scopes[place] = trio.CancelScope()
+
+        async def keep() -> None:
+            with scope:
+                await link.run()
+
+        nursery.start_soon(keep)
 
 
 class ParentLink:

@@ -17,8 +17,9 @@ class ServerOptions:
 
     ``host`` is the process's own id and ``listen`` where it accepts connections; ``advertise`` is
     what others are told instead when it is behind another address. ``peers`` names every voter
-    host of the cluster, itself among them, and is empty on a learner; ``parents`` is where a
-    learner may attach, best first, and is empty on a voter host. ``shards``, ``partitioning`` and
+    host with which the cluster was made, itself among them; ``join`` is where a voter host that came
+    later hears of the cluster, at its first start; ``parents`` is where a learner may attach, best
+    first. One of the three is given. ``shards``, ``partitioning`` and
     ``cluster_token`` matter when a cluster is made and must not differ between its hosts: the
     cluster's id comes from the token. ``insecure`` allows to listen off loopback without TLS.
     ``exit_with_parent``: the process stops gracefully when its standard input ends, because that is
@@ -30,6 +31,7 @@ class ServerOptions:
     listen: Endpoint
     advertise: Endpoint | None = None
     peers: tuple[tuple[HostId, Endpoint], ...] = ()
+    join: tuple[Endpoint, ...] = ()
     parents: tuple[Endpoint, ...] = ()
     shards: int = 8
     partitioning: Partitioning = Partitioning.HASH
@@ -39,3 +41,8 @@ class ServerOptions:
     log_format: str = "text"
     exit_with_parent: bool = False
     config: HostConfig = attrs.field(factory=HostConfig)
+
+    @property
+    def place(self) -> Endpoint:
+        """Where others reach this process."""
+        return self.advertise or self.listen

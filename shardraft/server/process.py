@@ -12,8 +12,8 @@ import trio
 from shardraft.errors import StorageError
 from shardraft.host.ports import Recovered
 from shardraft.runtime.disk import as_storage_error
-from shardraft.server.boot import is_first_start, open_learner_store, open_voter_store
-from shardraft.server.joining import hear_cluster_id
+from shardraft.server.boot import is_first_start, open_joining_store, open_learner_store, open_voter_store
+from shardraft.server.joining import hear_cluster_id, hear_shard_map
 from shardraft.server.options import ServerOptions
 from shardraft.server.running import Running
 from shardraft.server.telemetry import Telemetry
@@ -75,6 +75,8 @@ class Process:
 
     async def _open_store(self) -> tuple[LmdbStore, Recovered]:
         options = self._options
+        if options.join:
+            return await open_joining_store(options, lambda: hear_shard_map(options, self._telemetry))
         if not options.parents:
             return open_voter_store(options)
         cluster_id = None

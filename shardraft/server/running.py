@@ -19,7 +19,7 @@ from shardraft.runtime.driver import Driver
 from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
 from shardraft.server.connections import Connections, hello_of
-from shardraft.server.links import ParentLink, PeerLink, Surroundings
+from shardraft.server.links import ParentLink, PeerLinks, Surroundings
 from shardraft.server.options import ServerOptions
 from shardraft.server.peer_book import PeerBook
 from shardraft.server.telemetry import Telemetry
@@ -73,11 +73,18 @@ class Running:
             is_learner=bool(options.parents),
         )
         telemetry.host_of = self._host_of
+        self._connections = Connections(self._host, self._identity, book, self._inbox, self._network)
+        self._peer_links = PeerLinks(self._surroundings(), self._disk_is_stale)
         self._driver = Driver(
-            self._host, store, self._network, self._inbox, config.limits, telemetry.record, on_failure
+            self._host,
+            store,
+            self._network,
+            self._inbox,
+            config.limits,
+            telemetry.record,
+            on_failure,
+            self._peer_links.connect_to,
         )
-        peers = frozenset(peer for peer, _ in options.peers)
-        self._connections = Connections(self._host, self._identity, peers, book, self._inbox, self._network)
         self._listener = Listener(
             self._connections.admit,
             self._connections.serve,
@@ -146,11 +153,7 @@ class Running:
             async with trio.open_nursery() as nursery:
                 if self._options.parents:
                     nursery.start_soon(ParentLink(self._options.parents, self._surroundings()).run)
-                for peer, endpoint in self._options.peers:
-                    if peer != self._identity.host:
-                        link = PeerLink(peer, endpoint, self._surroundings(), self._disk_is_stale)
-                        self._network.peers[peer] = link
-                        nursery.start_soon(link.run)
+                nursery.start_soon(self._peer_links.run)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

@@ -18,7 +18,7 @@ from shardraft.shards.keyspace import (
     slot_of,
     split_evenly,
 )
-from shardraft.types import META_SHARD, HostId, Membership, ShardId
+from shardraft.types import META_SHARD, HostId, Index, Membership, ShardId
 
 __all__ = ["HostPlace", "Partitioning", "Shard", "ShardMap", "SLOTS_DEFAULT", "VOTERS_ALLOWED"]
 
@@ -31,11 +31,16 @@ _SHARD_ID_MAX: Final = 2**32 - 1
 
 @attrs.frozen(slots=True)
 class Shard:
-    """One shard: its range of routing keys and its Raft configuration."""
+    """One shard: its range of routing keys and its Raft configuration.
+
+    ``membership_index`` is that of the entry which brought the configuration, 0 for the first one: of two that
+    are told, the higher is the later.
+    """
 
     shard: ShardId
     key_range: KeyRange
     membership: Membership
+    membership_index: Index = 0
 
 
 @attrs.frozen(slots=True)
@@ -116,6 +121,20 @@ class ShardMap:
             ),
         )
 
+    def joined_with(self, other: ShardMap) -> ShardMap:
+        """The later of the two maps; of equal epochs this one, with what the other knows later, or besides.
+
+        This very map when the other has nothing to add. A host is where this map says, if it does.
+        """
+        if other.epoch != self.epoch:
+            return other if other.epoch > self.epoch else self
+        hosts = self.hosts + tuple(place for place in other.hosts if self.host_by_id(place.host) is None)
+        told = {shard.shard: shard for shard in other.shards}
+        shards = tuple(_later(shard, told.get(shard.shard, shard)) for shard in self.shards)
+        if len(hosts) == len(self.hosts) and shards == self.shards:
+            return self
+        return attrs.evolve(self, hosts=tuple(sorted(hosts, key=lambda place: place.host)), shards=shards)
+
     def shard_of(self, routing: bytes) -> Shard:
         """The shard that owns a routing key; there always is one."""
         return self.shards[bisect_right(self._starts, routing) - 1]
@@ -150,6 +169,10 @@ class ShardMap:
     def shards_on(self, host: HostId) -> tuple[Shard, ...]:
         """The shards that have a replica on ``host``, in order of their ranges."""
         return tuple(shard for shard in self.shards if shard.membership.replica_on(host))
+
+
+def _later(shard: Shard, other: Shard) -> Shard:
+    return other if other.membership_index > shard.membership_index else shard
 
 
 def _round_robin(hosts: tuple[HostPlace, ...], first: int, voters: int) -> Membership:

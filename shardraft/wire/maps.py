@@ -13,7 +13,7 @@ def shard_map_bytes(shard_map: ShardMap) -> int:
     """An upper bound of what the map takes in a message."""
     hosts = sum(40 + 4 * len(host.endpoint) for host in shard_map.hosts)
     shards = sum(
-        168 + len(shard.key_range.start) + len(shard.key_range.end) + 32 * len(shard.membership.members)
+        176 + len(shard.key_range.start) + len(shard.key_range.end) + 32 * len(shard.membership.members)
         for shard in shard_map.shards
     )
     return 128 + hosts + shards
@@ -33,6 +33,7 @@ def write_shard_map(builder: Any, shard_map: ShardMap) -> None:
         place.start = shard.key_range.start
         place.end = shard.key_range.end
         write_membership(place.init("membership"), shard.membership)
+        place.membershipIndex = shard.membership_index
 
 
 def read_shard_map(reader: Any) -> ShardMap:
@@ -44,7 +45,9 @@ def read_shard_map(reader: Any) -> ShardMap:
         reader.slots,
         tuple(HostPlace(place.host, place.endpoint) for place in reader.hosts),
         tuple(
-            Shard(place.shard, KeyRange(place.start, place.end), read_membership(place.membership))
+            Shard(
+                place.shard, KeyRange(place.start, place.end), read_membership(place.membership), place.membershipIndex
+            )
             for place in reader.shards
         ),
     )

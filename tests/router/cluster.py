@@ -14,7 +14,7 @@ from random import Random
 import attrs
 
 from shardraft.config import Limits
-from shardraft.errors import Conflict, NotLeader, Overloaded, SessionExpired, ShardraftError, WrongShard
+from shardraft.errors import NotLeader, Overloaded, SessionExpired, ShardraftError, WrongShard
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT, Batch, BatchCodec, BatchResult, Outcome, Refusal, Stored
 from shardraft.kv.machine import Machine, MachineState
 from shardraft.kv.requests import (
@@ -30,12 +30,8 @@ from shardraft.kv.requests import (
     ScanReply,
     ScanRequest,
     ShardStatus,
-    SnapshotReply,
-    SnapshotRequest,
     StatusReply,
     StatusRequest,
-    TransferReply,
-    TransferRequest,
     WriteReply,
     WriteRequest,
 )
@@ -44,9 +40,10 @@ from shardraft.shards.shard_map import HostPlace, Shard, ShardMap
 from shardraft.sim.codec import PlainCodec
 from shardraft.types import HostId, ShardId
 from shardraft_router.core import Call, ReadCall, RouterCore, RouterLimits, WriteCall
+from tests.router.operators import OPERATORS_REQUESTS, answer_operator
 
 CLUSTER_ID = b"the test cluster"
-ShardRequest = WriteRequest | ReadRequest | ScanRequest | TransferRequest | SnapshotRequest
+ShardRequest = WriteRequest | ReadRequest | ScanRequest
 
 
 class MemoryReader:
@@ -101,6 +98,8 @@ class FakeCluster:
         )
         self.reporters: dict[str, tuple[LearnerPlace, ...]] = {}
         """Which learners a host tells of, where that is not all of them."""
+        self.told: list[tuple[HostId, HostId, str]] = []
+        """Which host was told of which other, and where that listens."""
         self.dead: set[HostId] = set()
         """Hosts that take no leadership over."""
         self.time_us = 1
@@ -170,6 +169,8 @@ class FakeCluster:
                 return MapReply(request.request_id, self.shard_map, known)
             if isinstance(request, StatusRequest):
                 return self._status(request, host, tier)
+            if isinstance(request, OPERATORS_REQUESTS):
+                return answer_operator(self, host, request)
             return self._answer(host, tier, request)
         except ShardraftError as error:
             return ErrorReply(request.request_id, error)
@@ -178,10 +179,6 @@ class FakeCluster:
         machine = self.machines.get(request.shard)
         if machine is None:
             raise WrongShard(epoch=self.shard_map.epoch, shard=request.shard)
-        if isinstance(request, SnapshotRequest):
-            return SnapshotReply(request.request_id, machine.last_applied, machine.last_applied + 1, 100, 0, 7)
-        if isinstance(request, TransferRequest):
-            return self._transfer(host, request)
         is_stale = not isinstance(request, WriteRequest) and request.consistency is Consistency.STALE
         leader = self.leaders[request.shard]
         if leader != host and not is_stale:
@@ -196,15 +193,6 @@ class FakeCluster:
             revisions = [stored.revision if stored else 0 for stored in found]
             return ReadReply(request.request_id, machine.last_applied, None, tier, values, revisions)
         return self._scan(machine, tier, request)
-
-    def _transfer(self, host: HostId, request: TransferRequest) -> TransferReply:
-        leader = self.leaders[request.shard]
-        if leader != host:
-            raise NotLeader(leader=leader, shard=request.shard)
-        if request.host in self.dead:
-            raise Conflict(f"host {request.host} did not take over", shard=request.shard)
-        self.leaders[request.shard] = request.host
-        return TransferReply(request.request_id, request.host, 2)
 
     def _scan(self, machine: Machine, tier: int, request: ScanRequest) -> ScanReply:
         wanted = KeyRange(request.start, request.end)

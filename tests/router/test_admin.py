@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shardraft.errors import Conflict, DeadlineExceeded, InvalidArgument, Overloaded
-from shardraft.kv.requests import ClientRequest, ErrorReply, SnapshotRequest, TransferRequest
+from shardraft.kv.requests import (
+    ChangeMembersRequest,
+    ClientRequest,
+    ErrorReply,
+    PlaceRequest,
+    SnapshotRequest,
+    TransferRequest,
+)
 from shardraft.wire.client import encode_reply
 from shardraft_router import Router, open_router
 from tests.router.server import FakeServer, serving
@@ -114,3 +121,26 @@ async def test_what_is_not_in_the_map_is_refused_unsent(server: FakeServer, rout
     with pytest.raises(InvalidArgument, match="host 9"):
         await router.admin.snapshot(SHARD, 9)
     assert asked(server, TransferRequest) == asked(server, SnapshotRequest) == []
+
+
+async def test_a_change_of_members_is_asked_of_the_leader(server: FakeServer, router: Router) -> None:
+    server.cluster.lead(2)
+    reply = await router.admin.change_members(SHARD, add=4, remove=3)
+    assert [member.host for member in reply.membership.members] == [4, 3]
+    assert asked(server, ChangeMembersRequest)[-1] == 2
+
+
+async def test_every_host_is_told_a_place_and_those_that_cannot_be_are_named(
+    server: FakeServer, router: Router
+) -> None:
+    assert await router.admin.place(4, "d:1") == ()
+    assert server.cluster.told == [(1, 4, "d:1"), (2, 4, "d:1"), (3, 4, "d:1")]
+    server.silent = lambda endpoint, request: endpoint == server.endpoints[1] and isinstance(request, PlaceRequest)
+    (untold,) = await router.admin.place(4, "e:1", timeout_seconds=3)
+    assert untold.endpoint == server.endpoints[1]
+    assert server.cluster.told[-1] == (3, 4, "e:1")
+
+
+async def test_a_host_that_is_to_be_forgotten_is_not_told_so_itself(server: FakeServer, router: Router) -> None:
+    await router.admin.place(3, "")
+    assert server.cluster.told == [(1, 3, ""), (2, 3, "")]

@@ -18,6 +18,7 @@ from shardraft.kv.requests import (
     WriteRequest,
 )
 from shardraft.shards.shard_map import HostPlace
+from shardraft.types import Membership
 from shardraft_router.core import RouterLimits
 from tests.router.cluster import FakeCluster, World, at, learner_at, writes
 
@@ -264,6 +265,38 @@ def test_a_new_host_in_a_new_map_is_connected_to() -> None:
     seen.put(b"key")
     seen.pass_time(1)
     assert at(4) in seen.connected
+
+
+def test_a_leader_that_the_map_does_not_have_is_asked_for_and_found_within_the_same_epoch() -> None:
+    """Hosts come, and voters change, without a key changing its shard."""
+    cluster = FakeCluster(shards=1)
+    seen = world(cluster)
+    old = cluster.shard_map
+    moved = attrs.evolve(old.shards[0], membership=Membership.of({2: 2, 3: 3, 4: 4}), membership_index=9)
+    cluster.shard_map = attrs.evolve(old, hosts=(*old.hosts, HostPlace(4, at(4))), shards=(moved,))
+    cluster.lead(4)
+    call = seen.put(b"key")
+    seen.pass_time(1)
+    assert call.done
+    assert call.error is None
+    assert seen.sent[-1][0] == at(4)
+    assert seen.core.shard_map == cluster.shard_map
+    assert not any(isinstance(request, MapRequest) for _, request in seen.outbox)
+
+
+def test_an_older_configuration_of_the_same_epoch_changes_nothing() -> None:
+    cluster = FakeCluster(shards=1)
+    seen = world(cluster)
+    old = cluster.shard_map
+    moved = attrs.evolve(old.shards[0], membership=Membership.of({1: 1, 2: 2}), membership_index=9)
+    cluster.shard_map = attrs.evolve(old, shards=(moved,))
+    seen.cut(at(1))
+    seen.pass_time(1)
+    assert seen.core.shard_map == cluster.shard_map
+    newest, cluster.shard_map = cluster.shard_map, old
+    seen.cut(at(2))
+    seen.pass_time(1)
+    assert seen.core.shard_map == newest
 
 
 # --- questions to one host

@@ -228,3 +228,32 @@ def test_with_hash_partitioning_no_slot_lies_in_two_shards() -> None:
     halves = (Shard(1, KeyRange(b"", b"\x00\x05x"), VOTERS), Shard(2, KeyRange(b"\x00\x05x", b""), VOTERS))
     with pytest.raises(ValueError, match="not where one of 1024 slots begins"):
         ShardMap(CLUSTER, 1, HASH, 1_024, hosts(3), halves)
+
+
+def joining_maps() -> tuple[ShardMap, ShardMap]:
+    """The map of a cluster at its beginning, and one in which host 4 took the place of host 3 in shard 1."""
+    hosts = tuple(HostPlace(host, f"h{host}:1") for host in (1, 2, 3))
+    first = ShardMap.bootstrap(b"c" * 16, hosts, 2)
+    shards = (attrs.evolve(first.shards[0], membership=Membership.of({1: 1, 2: 2, 4: 4}), membership_index=9),)
+    moved = attrs.evolve(first, hosts=(*hosts, HostPlace(4, "h4:1")), shards=(*shards, first.shards[1]))
+    return first, moved
+
+
+def test_maps_of_one_epoch_are_joined_into_what_either_knows_last() -> None:
+    first, moved = joining_maps()
+    assert first.joined_with(moved) == moved
+    assert moved.joined_with(first) is moved
+    assert first.joined_with(first) is first
+
+
+def test_of_maps_of_different_epochs_the_later_stands_alone() -> None:
+    first, moved = joining_maps()
+    later = attrs.evolve(first, epoch=2)
+    assert moved.joined_with(later) is later
+    assert later.joined_with(moved) is later
+
+
+def test_a_host_that_both_maps_name_is_where_the_first_says() -> None:
+    first, moved = joining_maps()
+    elsewhere = attrs.evolve(moved, hosts=(HostPlace(1, "x:1"), *moved.hosts[1:]))
+    assert first.joined_with(elsewhere).hosts == moved.hosts

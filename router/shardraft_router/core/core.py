@@ -290,7 +290,7 @@ class RouterCore:
     def flush(self, now_us: int) -> None:
         """Send everything that may be sent. Call it after any other input, before ``take``."""
         self._exchange.flush_lanes(now_us)
-        if self._exchange.strays or self._unmapped:
+        if self._exchange.strays or self._unmapped or self._exchange.map_is_old:
             self._maps.refresh(now_us)
         if self._host_calls.waiting:
             self._host_calls.flush(now_us)
@@ -340,9 +340,9 @@ class RouterCore:
             for call in unmapped:
                 if not call.done:
                     self._map_call(call, self._lanes)
-        elif shard_map.epoch > self._lanes.shard_map.epoch:
-            self._links.adopt(shard_map)
-            self._lanes.follow_map(shard_map)
+        elif (joined := self._lanes.shard_map.joined_with(shard_map)) is not self._lanes.shard_map:
+            self._links.adopt(joined)
+            self._lanes.follow_map(joined)
         strays, self._exchange.strays = self._exchange.strays, []
         for stray in strays:
             self._lanes.route(stray)

@@ -65,6 +65,7 @@ class Exchange:
     """Collects the output, hands out request ids, and keeps the two times at which to look again.
 
     ``expiry_us``: no call's deadline is earlier. ``wake_us``: something waits for that time to pass.
+    ``map_is_old``: a host was named that the map does not have.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Exchange:
         "expiry_us",
         "lanes_to_flush",
         "limits",
+        "map_is_old",
         "paces",
         "random",
         "requests",
@@ -98,6 +100,7 @@ class Exchange:
         self.writes_retried = 0
         self.expiry_us = NEVER_US
         self.wake_us = NEVER_US
+        self.map_is_old = False
         self._next_request_id = 1
 
     def take_request_id(self) -> int:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shardraft.errors import ErrorCode, ProtocolError, ShardraftError, Unavailable
-from shardraft.kv.requests import ClientReply, ErrorReply, MapReply, SnapshotReply, StatusReply, TransferReply
+from shardraft.kv.requests import (
+    ChangeMembersReply,
+    ClientReply,
+    ErrorReply,
+    MapReply,
+    PlaceReply,
+    SnapshotReply,
+    StatusReply,
+    TransferReply,
+)
 from shardraft_router.core.calls import Certainty, HostCall
 from shardraft_router.core.exchange import NEVER_US, Exchange, deadline_exceeded
 from shardraft_router.core.links import Link, Links, LinkState
 from shardraft_router.core.outcomes import refusal
+
+_ANSWERS: Final = (MapReply, StatusReply, TransferReply, SnapshotReply, ChangeMembersReply, PlaceReply)
 
 
 class HostAttempt:
@@ -23,7 +36,7 @@ class HostAttempt:
     def answered(self, link: Link, reply: ClientReply, now_us: int) -> None:
         if isinstance(reply, ErrorReply):
             self._exchange.fail(self._call, refusal(reply.error, maybe_applied=False))
-        elif isinstance(reply, MapReply | StatusReply | TransferReply | SnapshotReply):
+        elif isinstance(reply, _ANSWERS):
             self._call.reply = reply
             self._exchange.complete(self._call)
         else:

@@ -26,6 +26,7 @@ class MapAttempt:
     def answered(self, link: Link, reply: ClientReply, now_us: int) -> None:
         self.source.ended()
         if isinstance(reply, MapReply):
+            self.source.is_fresh()
             self.source.heard(link, reply, now_us)
         elif not isinstance(reply, ErrorReply):
             raise ProtocolError(
@@ -69,6 +70,10 @@ class MapSource:
 
     def ended(self) -> None:
         self._under_way -= 1
+
+    def is_fresh(self) -> None:
+        """A map was heard; if it does not help, somebody says so again."""
+        self._exchange.map_is_old = False
 
     def prefer(self, link: Link) -> None:
         """The host of ``link`` refused something for its map, so it is the one to ask."""

@@ -90,6 +90,8 @@ class ShardRoute:
             if self.redirects > self._exchange.limits.redirects_max:
                 self._fail(now_us)
         else:
+            if isinstance(error, NotLeader) and error.leader != NO_HOST and not self._is_known(error.leader):
+                self._exchange.map_is_old = True
             # A host that the map does not name as a voter may have become one since.
             place = self.voters.index(link.host) if link.host in self.voters else -1
             self.leader = self.voters[(place + 1) % len(self.voters)]
