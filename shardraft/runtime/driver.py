@@ -18,6 +18,7 @@ from shardraft.host.events import (
     StateFlushed,
 )
 from shardraft.host.host import Host
+from shardraft.host.messages import PeerMessage
 from shardraft.host.ports import Store
 from shardraft.host.turn import (
     CopyCommand,
@@ -36,6 +37,7 @@ from shardraft.runtime.disk import DiskThread, LogThread
 from shardraft.runtime.inbox import Inbox, LogCommitted
 from shardraft.runtime.network import Network
 from shardraft.shards.shard_map import HostPlace, ShardMap
+from shardraft.types import HostId
 
 
 class Driver:
@@ -81,28 +83,32 @@ class Driver:
         flushing = self._host.flushing
         while not flushing.idle:
             flushing.want()
-            self._carry_out(self._host.begin_turn(now_us()))
+            turn = self._host.begin_turn(now_us())
+            self._carry_out(turn, turn.messages)
             await self._take_turn()
 
     async def _take_turn(self) -> None:
         host = self._host
+        durable: list[tuple[HostId, tuple[PeerMessage, ...]]] = []
         for event in await self._inbox.take(self._limits.turn_events_max, self._deadline_seconds()):
             if type(event) is LogCommitted:
                 for number in event.numbers:
-                    self._network.send(host.finish_turn(number, now_us()).messages)
+                    durable += host.finish_turn(number, now_us()).messages
             else:
                 host.step(event)  # type: ignore[arg-type]  # LogCommitted is the only other type.
-        self._carry_out(host.begin_turn(now_us()))
+        turn = host.begin_turn(now_us())
+        # What rested on a finished commit shares the frames of this turn: a frame costs more than waiting for it.
+        self._carry_out(turn, (*durable, *turn.messages))
 
     def _deadline_seconds(self) -> float:
         """The host's next deadline on trio's clock."""
         wait_us = self._host.next_deadline_us - now_us()
         return trio.current_time() + max(0, wait_us) / 1e6
 
-    def _carry_out(self, turn: Turn) -> None:
+    def _carry_out(self, turn: Turn, messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...]) -> None:
         self.turns += 1
-        if turn.messages:
-            self._network.send(turn.messages)
+        if messages:
+            self._network.send(messages)
         if turn.log_batch is not None:
             self._log.commit(turn.number, turn.log_batch)
         if turn.replies:

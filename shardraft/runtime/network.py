@@ -33,7 +33,10 @@ class Network:
 
     def send(self, messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...]) -> None:
         """One frame per peer, unless it would be too large. What is dropped, Raft sends again."""
+        by_host: dict[HostId, tuple[PeerMessage, ...]] = {}
         for host, of_host in messages:
+            by_host[host] = by_host[host] + of_host if host in by_host else of_host
+        for host, of_host in by_host.items():
             peer = self.peers.get(host)
             if peer is None:
                 continue

@@ -80,7 +80,7 @@ class Connection:
             return frames
         while True:
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
+                data = await self._receive()
             except _GONE:
                 data = b""
             if not data:
@@ -88,13 +88,31 @@ class Connection:
                 self.incomplete_since = None
                 return []
             self.bytes_received += len(data)
-            frames = self._decoder.feed(bytes(data))
+            frames = self._decoder.feed(data)
             if not self._decoder.pending_bytes:
                 self.incomplete_since = None
             elif frames or self.incomplete_since is None:
                 self.incomplete_since = trio.current_time()
             if frames:
                 return frames
+
+    async def _receive(self) -> bytes:
+        """What one receive brings; b"" at the end.
+
+        trio tries to read before it waits, and a connection that waits for the next frame has nothing to read
+        yet: that attempt, and what handles its failure, cost as much as the receive itself.
+        """
+        socket = self._socket
+        if socket is None:
+            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        while True:
+            await trio.lowlevel.wait_readable(socket)
+            try:
+                return os.read(socket.fileno(), RECEIVE_BYTES)
+            except BlockingIOError:
+                continue  # The kernel thought better of it.
+            except OSError as error:
+                raise trio.BrokenResourceError from error
 
     def unread(self, frames: list[bytes]) -> None:
         """Put back frames that the next ``receive_frames`` is to return first."""
