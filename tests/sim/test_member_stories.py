@@ -193,6 +193,16 @@ def test_what_makes_no_sense_is_refused() -> None:
     assert cluster.write(b"k", b"v") == 1
 
 
+def test_a_change_that_would_leave_no_majority_alive_is_refused() -> None:
+    cluster = Cluster(spares=1)
+    dead = a_follower(cluster)
+    living = next(host for host in cluster.followers() if host != dead)
+    cluster.crash(dead)
+    cluster.run(seconds=3 * ELECTION_TIMEOUT_SECONDS)
+    assert isinstance(error_of(cluster, cluster.ask_members(remove=living)), Conflict)
+    assert cluster.write(b"k", b"v") == 1
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_one_voter_becomes_three_and_one_again(seed: int) -> None:
     cluster = Cluster(hosts=1, spares=2, seed=seed, config=HostConfig(limits=Limits(flush_age_ms_max=100)))
