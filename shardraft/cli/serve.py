@@ -89,6 +89,7 @@ def serve_options(command: Decorated) -> Decorated:
     help="Instead of --peer: start without shards in the running cluster of that host, and wait for "
     '"shardraft member add".',
 )
+@click.option("--empty", is_flag=True, help="Say that the host starts without shards; --join implies it.")
 @click.option(
     "--shards",
     type=click.IntRange(1, SHARDS_MAX),
@@ -116,6 +117,7 @@ def host_command(
     listen: Endpoint,
     peers: tuple[tuple[HostId, Endpoint], ...],
     join: tuple[str, ...],
+    empty: bool,
     partitioning: str,
     **options: Any,
 ) -> int:
@@ -129,9 +131,11 @@ def host_command(
 
     \b
     shardraft host --id 4 --listen 10.0.0.4:7400 --data-dir /var/lib/shardraft \\
-      --join 10.0.0.1:7400 --insecure
-    shardraft member add --host 4 --endpoint 10.0.0.4:7400
+      --empty --join 10.0.0.1:7400 --insecure
+    shardraft member add --host 4 --at 10.0.0.4:7400 --endpoint 10.0.0.1:7400
     """
+    if empty and not join:
+        raise click.UsageError("an --empty host belongs to a cluster that runs: name one of its hosts with --join")
     if bool(peers) == bool(join):
         raise click.UsageError("give either --peer, for a host that the cluster is made with, or --join")
     if join:

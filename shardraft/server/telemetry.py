@@ -14,9 +14,9 @@ import attrs
 
 from shardraft.host.turn import HostNote, ReplicaStopped
 from shardraft.learner.ready import WHOLE_LINK, LearnerNote
-from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Refused
+from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Reconfigured, Refused
 from shardraft.transport.notes import ConnectFailed, HandlerFailed, TransportNote
-from shardraft.types import NO_HOST, NO_REPLICA, HostId, ReplicaId, ShardId
+from shardraft.types import NO_HOST, NO_REPLICA, HostId, Membership, ReplicaId, ShardId
 
 PROVOKED_LINES_MAX: Final = 20
 PROVOKED_WINDOW_SECONDS: Final = 60.0
@@ -160,6 +160,9 @@ class Telemetry:
         fields = _fields_of(note)
         if isinstance(note, BecameFollower):
             fields["leader"] = self.host_of(note.shard, note.leader) or None
+        elif isinstance(note, Reconfigured):
+            del fields["membership"]
+            fields |= _hosts_of(note.membership)
         elif isinstance(note, LearnerNote) and note.shard == WHOLE_LINK:
             del fields["shard"]
         return fields
@@ -179,6 +182,22 @@ def _fields_of(note: HostNote | TransportNote) -> dict[str, object]:
     """A note's ``host`` is somebody else's: the line's own ``host`` is who speaks."""
     names = [field.name for field in attrs.fields(type(note))]
     return {"about" if name == "host" else name: getattr(note, name) for name in names}
+
+
+def _hosts_of(membership: Membership) -> dict[str, object]:
+    """A configuration as an operator knows it: which hosts vote, which did so far, and which are catching up."""
+    host_of = {member.replica: member.host for member in membership.members}
+    parts = {
+        "voters": membership.voters,
+        "voters_outgoing": membership.voters_outgoing,
+        "staging": membership.staging,
+        "leaving": membership.leaving,
+    }
+    return {
+        name: ",".join(str(host_of[replica]) for replica in replicas)
+        for name, replicas in parts.items()
+        if replicas or name == "voters"
+    }
 
 
 def _event_name(class_name: str) -> str:

@@ -28,7 +28,7 @@ class Newcomer:
         data_dir = str(directory / f"host-{host}")
         self._command = [
             *SHARDRAFT, "host", "--id", str(host), "--listen", self.place, "--data-dir", data_dir,
-            "--join", ",".join(cluster.endpoints),
+            "--empty", "--join", ",".join(cluster.endpoints),
         ]  # fmt: skip
         self.start()
 

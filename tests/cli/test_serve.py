@@ -66,6 +66,7 @@ def test_a_learner_is_started_with_its_parents_in_the_order_given(started: list[
         (["--id", "1", "--peer", "1=10.0.0.1"], "not of the form HOST:PORT"),
         (["--id", "0", *PEERS], "not in the range"),
         (["--id", "1", *PEERS, "--shards", "0"], "not in the range"),
+        (["--id", "1", *PEERS, "--empty"], "name one of its hosts with --join"),
     ],
 )
 def test_what_cannot_be_a_cluster_is_refused(

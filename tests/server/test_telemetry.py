@@ -10,10 +10,11 @@ import pytest
 
 from shardraft.errors import ErrorCode
 from shardraft.learner.ready import WHOLE_LINK, LearnerNote
-from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Refused
+from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Reconfigured, Refused
 from shardraft.server import telemetry as module
 from shardraft.server.telemetry import PROVOKED_LINES_MAX, PROVOKED_WINDOW_SECONDS, Telemetry, log_to_stderr
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, HandlerFailed
+from shardraft.types import Member, Membership
 
 Captured = pytest.CaptureFixture[str]
 
@@ -73,6 +74,18 @@ def test_a_leader_is_named_by_its_host(capsys: Captured) -> None:
     telemetry.record((BecameFollower(4, 2, 1, "heard from the leader"),))
     expected = {"shard": 4, "term": 2, "leader": 41, "reason": "heard from the leader"}
     assert said(capsys) == [{"level": "info", "event": "became-follower", **expected}]
+
+
+def test_a_configuration_is_told_in_hosts(capsys: Captured) -> None:
+    telemetry = speaker()
+    members = (Member(1, 11), Member(2, 12), Member(3, 13), Member(4, 14))
+    joint = Membership(members, voters=(2, 3, 4), voters_outgoing=(1, 2, 3))
+    telemetry.record((Reconfigured(5, 9, joint), Reconfigured(5, 10, Membership(members[1:], voters=(2, 3, 4)))))
+    told = {"level": "info", "event": "reconfigured", "shard": 5}
+    assert said(capsys) == [
+        {**told, "index": 9, "voters": "12,13,14", "voters_outgoing": "11,12,13"},
+        {**told, "index": 10, "voters": "12,13,14"},
+    ]
 
 
 def test_losing_the_lead_is_told_and_the_steps_of_an_election_are_for_debugging(capsys: Captured) -> None:
