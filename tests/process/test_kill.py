@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.cluster import process_cluster
+from tests.process.cluster import BEHIND_UNDER_LOAD_MAX, process_cluster
 from tests.process.workload import workload
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def test_a_killed_learner_resumes_from_its_own_index(tmp_path: Path, killed: int
         load.wait_for_more()
         cluster.start(killed)
         load.wait_for_more()
-        cluster.wait_until_ready()
+        cluster.wait_until_ready(BEHIND_UNDER_LOAD_MAX)
         assert not [event for event in cluster.processes[killed].events if event["event"] == "copy"]
 
 

@@ -12,7 +12,7 @@ from shardraft.errors import NotLeader
 from shardraft.kv.requests import Consistency, ErrorReply, ReadReply, ReadRequest
 from shardraft.wire.client import encode_request
 from tests.eventually import eventually
-from tests.process.cluster import process_cluster
+from tests.process.cluster import BEHIND_UNDER_LOAD_MAX, process_cluster
 from tests.process.wire_client import WireClient
 from tests.process.workload import workload
 
@@ -53,6 +53,6 @@ def test_a_follower_that_slept_catches_up(tmp_path: Path) -> None:
         load.wait_for_more(1000)
         sleeper.send_signal(signal.SIGCONT)
         load.wait_for_more()
-        cluster.wait_until_ready()
+        cluster.wait_until_ready(BEHIND_UNDER_LOAD_MAX)
         # It asked whether it would win an election and was told no: nobody's term rose (thesis 9.6).
         assert cluster.shard_status(leader, 1).term == term
