@@ -92,7 +92,7 @@ def vary_router(random: Random, config: HostConfig) -> RouterLimits:
         batches_in_flight_max=random.choice((1, 6)),
         batch_operations_max=random.choice((2, 4096)),
         paced_operations_min=random.choice((1, 2, 16)),
-        paced_ms_max=random.choice((1, 10, 100)),
+        paced_ms_min=random.choice((1, 10, 100)),
         back_off_ms_max=random.choice((20, 300)),
     )
 

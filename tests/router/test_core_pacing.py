@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from shardraft.kv.requests import ReadRequest
 from shardraft_router.core import RouterLimits
+from shardraft_router.core.pacing import Pace, Pacing
 from tests.router.cluster import FakeCluster, World
 
-PACED = RouterLimits(paced_operations_min=4, paced_ms_max=10)
+PACED = RouterLimits(paced_operations_min=4, paced_ms_min=10, paced_ms_max=40)
 
 
 def world(shards: int = 1) -> World:
@@ -63,7 +64,7 @@ def test_writes_wait_for_the_replies_of_all_shards() -> None:
     assert sum(sizes(seen)) == 80
 
 
-def test_nothing_waits_longer_than_the_limit_for_replies_that_do_not_come() -> None:
+def test_nothing_waits_long_for_replies_that_do_not_come() -> None:
     seen = world()
     put_many(seen, 4, "first")
     seen.pass_time(0.004)
@@ -72,6 +73,62 @@ def test_nothing_waits_longer_than_the_limit_for_replies_that_do_not_come() -> N
     assert sizes(seen) == [4]
     seen.pass_time(0.002)
     assert sizes(seen) == [4, 2]
+
+
+def test_the_slower_answers_come_the_longer_they_are_waited_for_within_limits() -> None:
+    assert wait_ms(after_answers_of(1)) == 10
+    assert wait_ms(after_answers_of(5)) in (14, 15)
+    assert wait_ms(after_answers_of(30)) == 40
+
+
+def test_one_slow_answer_is_forgotten() -> None:
+    pace = after_answers_of(13)
+    waits = []
+    for number in range(8):
+        wave(pace, at_ms=1000 * (2 + number), answered_after_ms=1)
+        waits.append(wait_ms(pace))
+    assert waits == sorted(waits, reverse=True)
+    assert waits[0] in (29, 30)
+    assert waits[-1] == 10
+
+
+def test_answers_that_were_waited_for_in_vain_are_given_more_time_up_to_the_limit() -> None:
+    pace = Pace(Pacing.TOGETHER, PACED)
+    waits = []
+    now_us = 1_000_000
+    for _ in range(4):
+        pace.sent(4, now_us)
+        waits.append(wait_ms(pace))
+        now_us = pace.opens_us
+        pace.look(1, now_us)
+        assert pace.open
+    assert waits == [10, 30, 40, 40]
+
+
+def after_answers_of(took_ms: int) -> Pace:
+    """The pace of writes once every answer took so long."""
+    pace = Pace(Pacing.TOGETHER, PACED)
+    for number in range(20):
+        wave(pace, at_ms=50 * number, answered_after_ms=took_ms)
+    return pace
+
+
+def wave(pace: Pace, at_ms: int, answered_after_ms: int) -> None:
+    """Four operations leave at that time, and are answered; another waits for that, or for as long as it must."""
+    pace.sent(4, at_ms * 1000)
+    end_us = (at_ms + answered_after_ms) * 1000
+    if end_us > pace.opens_us:
+        pace.look(1, pace.opens_us)
+    pace.ended(4)
+    pace.look(1, end_us)
+    assert pace.open
+
+
+def wait_ms(pace: Pace) -> int:
+    """How long what is sent next is waited for."""
+    sent_us = 1_000_000_000
+    pace.sent(0, sent_us)
+    return (pace.opens_us - sent_us) // 1000
 
 
 def test_what_was_lost_is_not_waited_for() -> None:

@@ -29,8 +29,10 @@ class RouterLimits:
     """Batches per shard sent and not settled; at it, what arrives waits and makes the next batch larger."""
     paced_operations_min: int = _positive(16)
     """With so many operations of a kind under way, further ones wait for their replies (see ``pacing``)."""
-    paced_ms_max: int = _positive(10)
-    """They wait at most this long after the last request left; then they are sent beside it."""
+    paced_ms_min: int = _positive(10)
+    """They wait at least this long after the last request left for what it asks; then they are sent beside it."""
+    paced_ms_max: int = _positive(100)
+    """They wait at most this long, however slowly hosts answer."""
     session_window_max: int = _positive(512)
     """Sequences between the oldest unanswered batch of a session and the newest; at it, what arrives waits."""
     read_keys_max: int = _positive(4096)
