@@ -15,6 +15,7 @@ from shardraft.host.copying import Copying
 from shardraft.host.cutting import Cutting
 from shardraft.host.deadlines import Deadlines
 from shardraft.host.departure import Departure
+from shardraft.host.disk_watch import DiskWatch
 from shardraft.host.flushing import Flushing
 from shardraft.host.making import ReplicaMaker, first_state
 from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNotice, Round, RoundReply, ShardMessage
@@ -65,6 +66,7 @@ class Host:
         self.commits = Commits(config.limits.turns_in_flight_max)
         self.voters: dict[ShardId, Voter] = {}
         self._deadlines = Deadlines(self.voters)
+        self._disk_watch = DiskWatch(self.commits, self.voters, config.raft, self.touch)
         self._turn = 0
         self._touched: dict[ShardId, Voter] = {}
         first_number = recovered.identity.incarnation << 32
@@ -251,6 +253,7 @@ class Host:
         deadline_us = _FAR_FUTURE_US
         for other_us in (
             self._deadlines.deadline_us,
+            self._disk_watch.deadline_us,
             self.rounds.deadline_us,
             self.pending.deadline_us,
             self.flushing.deadline_us,
@@ -296,6 +299,7 @@ class Host:
 
     def _tick(self, now_us: int) -> None:
         self.rounds.tick(now_us)
+        self._disk_watch.tick(now_us)
         for voter in self._deadlines.take_due(now_us):
             voter.tick(now_us)
             self._touched[voter.shard] = voter

@@ -28,6 +28,7 @@ class Group:
     can, or ``NO_REPLICA``. ``keeps_office``: an operator wants this replica to lead all the same, until it
     follows another leader (decision 0012). ``contact_of``: how the group comes to rest on its host's rounds,
     or None: it never does. ``resting_on``: the contact with the leader's host that a follower rests on.
+    ``host_disk_is_stalled``: the host says so, of writes of whatever group.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Group:
         "election_timeout_us_max",
         "has_ready",
         "heartbeat_us",
+        "host_disk_is_stalled",
         "is_sole_voter",
         "is_voter",
         "keeps_office",
@@ -108,6 +110,7 @@ class Group:
         self.keeps_office = False
         self.contact_of = contact_of
         self.resting_on: Contact | None = None
+        self.host_disk_is_stalled = False
         self.lease_us = config.lease_ms * 1000
         # What this replica acknowledged before its start is unknown (PROTOCOL, leases).
         self.promised_until_us = now_us + self.lease_us if self.lease_us else 0
@@ -218,7 +221,7 @@ class Group:
     @property
     def disk_is_stalled(self) -> bool:
         """Whether a write is not durable after an election timeout: such a host neither leads nor campaigns."""
-        return self.outbox.stalled(self.now_us, self.election_timeout_us_max)
+        return self.host_disk_is_stalled or self.outbox.stalled(self.now_us, self.election_timeout_us_max)
 
     def may_campaign(self) -> bool:
         """Only a voter with a working disk and no snapshot under way campaigns, and never past ``TERM_MAX``."""

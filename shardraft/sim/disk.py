@@ -45,7 +45,6 @@ from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.clock import Agenda, draw
 from shardraft.sim.crash_points import Point
 from shardraft.sim.store import SimStore
-from shardraft.types import ShardId
 
 LogJob: TypeAlias = "list[tuple[int, LogBatch]] | tuple[InstallCopy, MachineState] | RemoveReplica"
 StateJob: TypeAlias = StateBatch | CopyCommand | ReplicaCommand | ShardMap
@@ -158,11 +157,11 @@ class SimDisk:
         for thread in (self._log, self._state, self._copies):
             thread.release()
 
-    def hung_writes(self) -> tuple[int, frozenset[ShardId]]:
-        """Since when the log commit at work has been at work, and the shards that it writes."""
-        job = self._log.jobs[0] if self._log.jobs else []
-        shards = {write.shard for _, batch in job for write in batch.writes} if isinstance(job, list) else ()
-        return self._log.begun_us, frozenset(shards)
+    @property
+    def log_at_work_since_us(self) -> int | None:
+        """Since when the log commit at work has been at work; None when there is none."""
+        job = self._log.jobs[0] if self._log.jobs else None
+        return self._log.begun_us if isinstance(job, list) else None
 
     def crash(self) -> None:
         """The process is gone at this moment; of what it asked for, nothing more follows."""

@@ -239,13 +239,13 @@ class Invariants:
 
     def check_hung(self, process: Process, turn: Turn, now_us: int) -> None:
         """With a disk that hangs for longer than an election timeout nobody leads or campaigns (PROTOCOL)."""
-        since_us, shards = process.disk.hung_writes()
-        if process.host is None or now_us - since_us <= self._hang_us_max:
+        since_us = process.disk.log_at_work_since_us
+        if process.host is None or since_us is None or now_us - since_us <= self._hang_us_max:
             return
         self.counts.hangs += 1
         campaigned = {note.shard for note in turn.notes if type(note) is Campaigned}
-        for shard in sorted(shards & process.host.voters.keys()):
-            leads = process.host.voters[shard].raft.role is Role.LEADER and now_us - since_us > self._office_us_max
+        for shard, voter in sorted(process.host.voters.items()):
+            leads = voter.raft.role is Role.LEADER and now_us - since_us > self._office_us_max
             if leads or shard in campaigned:
                 raise SimulationFailure(
                     f"host {process.node} {'leads' if leads else 'campaigns for'} shard {shard}, and its disk has been"

@@ -17,7 +17,7 @@ from shardraft.sim.crash_points import OF_A_COPY, CrashPoint, Point
 from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.report import REFUSED, STOPPED
 from shardraft.sim.store import COPY_NONCES, SimStore
-from shardraft.types import HostId
+from shardraft.types import HostId, ShardId
 
 SMALL_LOG = HostConfig(limits=Limits(log_bytes_max=3_000, log_held_bytes_max=6_000, flush_age_ms_max=100))
 
@@ -91,6 +91,35 @@ def test_a_leader_whose_disk_hangs_is_replaced_and_follows_again_when_it_is_rele
     cluster.heal()
     cluster.settle()
     assert cluster.get_everywhere(b"k") == b"v"
+
+
+def test_a_hanging_disk_ends_the_office_of_idle_groups_too() -> None:
+    """One shard writes and finds out; the other is at rest, and nobody would look at its disk until a client does."""
+    busy, idle = 1, 4
+    cluster = Cluster(shards=4)
+    leader = cluster.elect(busy)
+    cluster.run_until(lambda: cluster.leads(leader, idle))
+    cluster.run(seconds=2)
+    leading = cluster.host(leader).voters[idle].raft.leading
+    assert leading is not None
+    assert leading.rest.resting
+    hang(cluster, leader)
+    cluster.put(key_in(cluster, busy), b"v")
+    cluster.run(seconds=1.2)
+    assert not cluster.leads(leader, busy)
+    assert not cluster.leads(leader, idle)
+    assert cluster.elect_other_than(leader, idle)
+    cluster.run(seconds=5)
+    assert not cluster.leads(leader, idle), "it does not campaign either"
+    cluster.heal()
+    cluster.settle()
+    cluster.run_until(lambda: cluster.leads(leader, idle))
+
+
+def key_in(cluster: Cluster, shard: ShardId) -> bytes:
+    """A key of that shard."""
+    keys = (b"%d" % number for number in range(10_000))
+    return next(key for key in keys if cluster.world.shard_map.locate(key)[0].shard == shard)
 
 
 def test_a_follower_whose_disk_hangs_disturbs_nobody() -> None:
