@@ -310,6 +310,8 @@ class Host:
             return
         if voter.collect(now_us):
             self.copying.leadership_lost(voter.shard, now_us)
+        if voter.stopped:
+            return
         for write in voter.take_writes():
             self.commits.write(write)
         for host, message in voter.take_held_messages():

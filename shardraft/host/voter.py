@@ -21,7 +21,7 @@ from shardraft.kv.requests import WriteReply, WriteRequest
 from shardraft.raft.core import Raft
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.messages import RaftMessage
-from shardraft.raft.ready import LogWrite, RaftNote, Ready, Reconfigured, Role
+from shardraft.raft.ready import LogWrite, RaftNote, Ready, Reconfigured, Role, StateLost
 from shardraft.types import INTEGER_MAX, NO_HOST, TERM_MAX, HostId, Index, ReplicaId, ShardId
 
 _EXPIRY_CHECKS = 16
@@ -199,6 +199,8 @@ class Voter(Replica):
     def _take(self, ready: Ready) -> None:
         if ready.notes:
             self._heed(ready.notes)
+            if self.stopped:
+                return  # Nothing of this may leave: neither what it says nor what it would write.
         roster = self._roster
         for message in ready.messages:
             host = roster[message.to_replica]
@@ -218,8 +220,11 @@ class Voter(Replica):
 
     def _heed(self, notes: tuple[RaftNote, ...]) -> None:
         self._outbox.notes.extend(notes)
-        if any(type(note) is Reconfigured for note in notes):
+        kinds = {type(note) for note in notes}
+        if Reconfigured in kinds:
             self._roster.reconfigured()
+        if StateLost in kinds:
+            self._stop()
 
     def _fail_waiting(self) -> None:
         """What was appended may still commit under the next leader: its outcome is unknown (PROTOCOL)."""
@@ -251,7 +256,8 @@ class Voter(Replica):
             self._tell_hash(*reached)
         difference = comparing.difference(machine.hash_checks, machine.last_applied)
         if difference is not None:
-            self._stop(*difference)
+            self._outbox.notes.append(ReplicaStopped(self.shard, *difference))
+            self._stop()
 
     def _tell_hash(self, index: Index, applied_hash: int) -> None:
         raft = self.raft
@@ -277,10 +283,9 @@ class Voter(Replica):
         for pending in waiting:
             self._pending.fail(pending, self._not_leader())
 
-    def _stop(self, index: Index, host: HostId) -> None:
+    def _stop(self) -> None:
         self.stopped = True
         self.serving = False
-        self._outbox.notes.append(ReplicaStopped(self.shard, index, host))
         self._fail_waiting()
 
     # What applying calls.

@@ -24,7 +24,6 @@ from shardraft.raft.log import RaftLog
 from shardraft.raft.membership import MembershipChange
 from shardraft.raft.messages import (
     AppendEntries,
-    AppendEntriesReply,
     CommitAdvance,
     Heartbeat,
     RaftMessage,
@@ -313,7 +312,7 @@ class Raft(Group):
         self.configurations = Configurations(index, membership)
         self._reconfigured()
         if self.leader != NO_REPLICA:
-            self.send_after_persist(AppendEntriesReply(self.shard, self.term, self.replica, self.leader, True, index))
+            self.acknowledge(self.leader, index)
 
     # Changes of role and configuration, for the roles
 

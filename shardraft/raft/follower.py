@@ -13,7 +13,7 @@ from shardraft.raft.messages import (
     HeartbeatReply,
     TimeoutNow,
 )
-from shardraft.raft.ready import BecameFollower, Role, Truncated
+from shardraft.raft.ready import BecameFollower, Role, StateLost, Truncated
 from shardraft.raft.role import RoleState
 from shardraft.types import INTEGER_MAX, NO_REPLICA, Index, ReplicaId
 
@@ -185,9 +185,7 @@ class Follower(RoleState):
             raft.commit_index = commit_index
         # What is committed matches every leader's log (section 5.4), even where this message ends earlier.
         match_index = max(last_new_index, raft.commit_index)
-        raft.send_after_persist(
-            AppendEntriesReply(raft.shard, raft.term, raft.replica, message.from_replica, True, match_index)
-        )
+        raft.acknowledge(message.from_replica, match_index)
 
     def _refuse_entries(self, message: AppendEntries) -> None:
         """Tell the leader where the logs can agree at the latest, so that it skips whole terms (end of 5.3)."""
@@ -251,12 +249,18 @@ class Follower(RoleState):
         self._learn_commit(message)
 
     def _learn_commit(self, message: CommitAdvance | Heartbeat) -> bool:
-        """Hear from the leader, and how far what it knows to be held here is committed; False when it is refused."""
+        """Hear from the leader, and how far what it knows to be held here is committed; False when it is refused.
+
+        It knows that from this replica's own acknowledgements in this term, which were durable before they
+        left, and what is committed is never truncated. So the message may be as old as it likes: what is not
+        here was lost, and with it perhaps a vote.
+        """
         raft = self.raft
-        if message.commit_index > raft.log.last_index:
-            raft.refuse(f"replica {message.from_replica} believes that entry {message.commit_index} is held here")
-            return False
         if not self.hear(message.from_replica):
+            return False
+        index, last_index = message.commit_index, raft.log.last_index
+        if index > last_index or (index and raft.acknowledged_term < raft.term):
+            raft.note(StateLost(raft.shard, raft.term, index, last_index))
             return False
         if message.commit_index > raft.commit_index:
             raft.commit_index = message.commit_index

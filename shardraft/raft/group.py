@@ -12,7 +12,7 @@ from shardraft.raft.contact import Contact
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.log import RaftLog
 from shardraft.raft.membership import decode_membership
-from shardraft.raft.messages import RaftMessage, RequestPreVote, RequestVote
+from shardraft.raft.messages import AppendEntriesReply, RaftMessage, RequestPreVote, RequestVote
 from shardraft.raft.outbox import Outbox
 from shardraft.raft.ready import HardState, RaftNote, Reconfigured, Refused
 from shardraft.types import NO_HOST, NO_REPLICA, TERM_MAX, HostId, Index, Membership, ReplicaId, ShardId, Term
@@ -28,10 +28,12 @@ class Group:
     can, or ``NO_REPLICA``. ``keeps_office``: an operator wants this replica to lead all the same, until it
     follows another leader (decision 0012). ``contact_of``: how the group comes to rest on its host's rounds,
     or None: it never does. ``resting_on``: the contact with the leader's host that a follower rests on.
-    ``host_disk_is_stalled``: the host says so, of writes of whatever group.
+    ``host_disk_is_stalled``: the host says so, of writes of whatever group. ``acknowledged_term``: the last one in
+    which entries were acknowledged, as far as it is known: that of the start, or later.
     """
 
     __slots__ = (
+        "acknowledged_term",
         "commit_index",
         "commit_push_us",
         "config",
@@ -100,6 +102,7 @@ class Group:
         self.commit_index: Index = max(hard_state.commit_index, log.first_index - 1)
         self.taken_hard_state = hard_state
         self.persisted_term = hard_state.current_term
+        self.acknowledged_term: Term = hard_state.current_term
         self.time_floor_us = time_us
         self.restoring: Index | None = None
         self.outbox = Outbox()
@@ -252,6 +255,11 @@ class Group:
         """``message`` rests on nothing that is not durable."""
         self.outbox.messages.append(message)
         self.has_ready = True
+
+    def acknowledge(self, leader: ReplicaId, match_index: Index) -> None:
+        """Tell the leader, once it is durable, that this log matches its own up to ``match_index``."""
+        self.acknowledged_term = self.term
+        self.send_after_persist(AppendEntriesReply(self.shard, self.term, self.replica, leader, True, match_index))
 
     def send_after_persist(self, message: RaftMessage) -> None:
         """``message`` leaves when everything that is appended, voted and adopted up to here is durable."""

@@ -106,6 +106,21 @@ class Refused:
 
 
 @attrs.frozen(slots=True)
+class StateLost:
+    """This replica's disk lost something: the leader of ``term`` was told, durably, of more than it holds.
+
+    It acknowledged the entries up to ``index`` in that term. Either its log ends before, at ``last_index``, or it
+    started from a state of an earlier term. Whatever else is missing, a vote may be, so it takes part in nothing
+    any more, and an operator replaces it (PROTOCOL, "Log, state, snapshots").
+    """
+
+    shard: ShardId
+    term: Term
+    index: Index
+    last_index: Index
+
+
+@attrs.frozen(slots=True)
 class Reconfigured:
     """``membership`` is in effect here: its entry at ``index`` was appended, or a later one was truncated."""
 
@@ -133,7 +148,15 @@ class TransferGivenUp:
 
 
 RaftNote: TypeAlias = (
-    BecameLeader | BecameFollower | Campaigned | Truncated | Refused | Reconfigured | TransferBegan | TransferGivenUp
+    BecameLeader
+    | BecameFollower
+    | Campaigned
+    | Truncated
+    | Refused
+    | StateLost
+    | Reconfigured
+    | TransferBegan
+    | TransferGivenUp
 )
 
 

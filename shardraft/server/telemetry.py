@@ -14,7 +14,7 @@ import attrs
 
 from shardraft.host.turn import HostNote, ReplicaStopped
 from shardraft.learner.ready import WHOLE_LINK, LearnerNote
-from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Reconfigured, Refused
+from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Reconfigured, Refused, StateLost
 from shardraft.transport.notes import ConnectFailed, HandlerFailed, TransportNote
 from shardraft.types import NO_HOST, NO_REPLICA, HostId, Membership, ReplicaId, ShardId
 
@@ -145,7 +145,7 @@ class Telemetry:
     def _level_of(self, note: HostNote) -> int:
         if isinstance(note, Campaigned):
             return logging.DEBUG
-        if isinstance(note, ReplicaStopped):
+        if isinstance(note, ReplicaStopped | StateLost):
             return logging.ERROR
         if isinstance(note, BecameLeader):
             self._led.add(note.shard)

@@ -37,7 +37,7 @@ from shardraft.kv.machine import MachineImage
 from shardraft.kv.requests import Consistency, ReadReply, ReadRequest
 from shardraft.raft.entry import Entry
 from shardraft.raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
-from shardraft.raft.ready import BecameLeader, Campaigned, HardState, LogWrite, Role
+from shardraft.raft.ready import BecameLeader, Campaigned, HardState, LogWrite, Role, StateLost
 from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.flushed import FlushedState
@@ -230,6 +230,8 @@ class Invariants:
                 self._check_election(process, note)
             elif type(note) is Campaigned and not note.pre_vote:
                 self._shards[note.shard].campaigned.add(note.term)
+            elif type(note) is StateLost:
+                raise SimulationFailure(f"host {process.node} runs from its newest disk and says {note!r}")
         for _, messages in turn.messages:
             self.check_promises(process.node, messages)
             self.pre_votes.check(process.node, messages)

@@ -88,7 +88,6 @@ def check_refused(cluster: Cluster, replica: int, message: RaftMessage) -> None:
         pytest.param(AppendEntries(SHARD, 1, 3, 2, 3, 1, 0), id="another leader in the same term"),
         pytest.param(Heartbeat(SHARD, 1, 3, 2, 0, 1), id="another leader's round in the same term"),
         pytest.param(TimeoutNow(SHARD, 1, 3, 2), id="another leader's transfer in the same term"),
-        pytest.param(Heartbeat(SHARD, 1, 1, 2, 4, 1), id="a commit index beyond what was acknowledged"),
         pytest.param(Heartbeat(SHARD, 1, 1, 2, TOO_LATE, 1), id="a heartbeat's commit index above the limit"),
         pytest.param(AppendEntries(SHARD, 1, 1, 3, 3, 1, 0), id="another replica's message"),
         pytest.param(AppendEntries(SHARD + 1, 1, 1, 2, 3, 1, 0), id="another shard's message"),
