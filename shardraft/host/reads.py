@@ -37,6 +37,8 @@ class AnswerableReads:
 
     def turn(self) -> None:
         """Answer what this turn may."""
+        if not self._ready:
+            return
         ready, room = self._ready, self._bytes_max
         while ready and room > 0:
             replica, pending = ready.popleft()

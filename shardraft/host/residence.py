@@ -181,6 +181,8 @@ class Residence:
 
     def turn(self, copying: Copying, has_unsubmitted: Callable[[ShardId], bool], now_us: int) -> None:
         """Let those go of whom nothing waits for the disk; called when the turn's batches are made."""
+        if not self._leaving:
+            return
         for voter in list(self._leaving.values()):
             shard = voter.shard
             if voter.installing or self._flushing.is_flushing(voter) or has_unsubmitted(shard):
@@ -193,6 +195,8 @@ class Residence:
 
     def take_commands(self) -> tuple[CreateReplica | RemoveReplica, ...]:
         """What the store is to make and to remove."""
+        if not self._commands:
+            return ()
         taken, self._commands = self._commands, []
         return tuple(taken)
 

@@ -187,11 +187,11 @@ class Feed:
 
     def take_ready(self) -> FeedReady:
         """Everything to send, once. At most ``feed_turn_bytes_max``, to a round; the rest with the next call."""
+        if not (self._pending or self._dirty or self._closes or self._notes):
+            return NOTHING_TO_FEED  # The case of nearly every turn.
         wanted: list[tuple[int, ShardId]] = []
         if self._pending:
             self._give(wanted)
-        if not (self._dirty or wanted or self._closes or self._notes):
-            return NOTHING_TO_FEED
         messages: list[tuple[int, tuple[LearnerMessage, ...]]] = []
         for connection, link in self._dirty.items():
             messages.append((connection, tuple(link.outbox)))

@@ -261,9 +261,9 @@ class Invariants:
             return
         before = self._seen[process.node]
         for shard, replica in host.replicas.items():
-            seen = (replica.commit_index, replica.machine.last_applied)
-            if before.get(shard) != seen:
-                self._check_replica(process, replica, seen)
+            commit_index, last_applied = before.get(shard, _UNSEEN)
+            if replica.machine.last_applied != last_applied or replica.commit_index != commit_index:
+                self._check_replica(process, replica, (replica.commit_index, replica.machine.last_applied))
 
     def _check_replica(self, process: Process, replica: Replica, seen: tuple[Index, Index]) -> None:
         all_seen = self._seen[process.node]
@@ -383,6 +383,8 @@ class Invariants:
 
 
 _NO_HARD_STATE: Final = HardState()
+_UNSEEN: Final = (-1, -1)
+"""The indexes of a replica that was never looked at: no real ones are equal to them."""
 _PROMISING: Final = (AppendEntriesReply, RequestVoteReply, RequestVote)
 
 

@@ -240,8 +240,7 @@ class Workload:
             self.counts.stale_reads += 1
             return
         self.counts.reads += 1
-        returned = self.history.next_position()
-        self.history.operations.append(attrs.evolve(operation, returned=returned, value=value, revision=revision))
+        self._returned(operation, value, None, revision)
 
     def _write_done(self, operation: Operation, error: ShardraftError | None, revision: int) -> None:
         if isinstance(error, Conflict):
@@ -260,8 +259,12 @@ class Workload:
     def _told(self, operation: Operation, outcome: Outcome, revision: int) -> None:
         self.counts.acknowledged += 1
         self._seen[operation.key] = revision if operation.kind is OperationKind.PUT else 0
+        self._returned(operation, operation.value, outcome, revision)
+
+    def _returned(self, operation: Operation, value: bytes | None, outcome: Outcome | None, revision: int) -> None:
+        key, kind, called, condition = operation.key, operation.kind, operation.called, operation.condition
         returned = self.history.next_position()
-        told = attrs.evolve(operation, returned=returned, outcome=outcome, revision=revision)
+        told = Operation(key, kind, called, returned, value, condition, outcome, revision)
         self.history.operations.append(told)
 
     def _failed(self, operation: Operation, applied: str) -> None:

@@ -150,6 +150,8 @@ class Exchange:
 
     def flush_lanes(self, now_us: int) -> None:
         """Send what the queued lanes may send; those whose pace is not open stay queued."""
+        if not self.lanes_to_flush:
+            return
         lanes, self.lanes_to_flush = self.lanes_to_flush, []
         for pace in self.paces.values():
             pace.look(sum(len(lane.pending) for lane in lanes if lane.pace is pace), now_us)
