@@ -21,8 +21,6 @@ from shardraft.raft.entry import Entry
 from shardraft.sim.narration import tell
 
 _RECORDS_PER_UPDATE: Final = 512
-_PLAIN: Final = frozenset({int, bool})
-"""Fields of these types, whatever they are called, go into a record as they are."""
 _MARSHAL_VERSION: Final = 2
 """Later versions share equal objects by identity, and the bytes would depend on how values came to be."""
 
@@ -62,9 +60,8 @@ class Trace:
 
     def _add(self, record: tuple[Any, ...]) -> None:
         self.records += 1
-        waiting = self._waiting
-        waiting.append(record)
-        if len(waiting) >= _RECORDS_PER_UPDATE:
+        self._waiting.append(record)
+        if len(self._waiting) >= _RECORDS_PER_UPDATE:
             self._flush()
 
     def _flush(self) -> None:
@@ -92,7 +89,16 @@ class _Flatteners(dict[type, Callable[[Any], Any]]):
 
 def _flattener_of(kind: type) -> Callable[[Any], Any]:
     if attrs.has(kind):
-        return _flattener_of_fields(kind)
+        names = [field.name for field in attrs.fields(kind) if not field.name.startswith("_")]
+        number = zlib.crc32(kind.__name__.encode())
+        if len(names) < 2:
+            return lambda value: (number, *[flatten(getattr(value, name)) for name in names])
+        get_all = attrgetter(*names)
+        known = _FLATTENERS
+        return lambda value: (
+            number,
+            *[each if type(each) is int else known[type(each)](each) for each in get_all(value)],
+        )
     if issubclass(kind, ShardraftError):
         return lambda error: (error.code.value, error.applied.encode())
     if issubclass(kind, int):
@@ -100,38 +106,9 @@ def _flattener_of(kind: type) -> Callable[[Any], Any]:
     raise TypeError(f"a record cannot hold {kind.__name__}")
 
 
-def _flattener_of_fields(kind: type) -> Callable[[Any], Any]:
-    """A number for the class, its numbers as they are, and then whatever else it has, each flattened."""
-    number = zlib.crc32(kind.__name__.encode())
-    fields = [field for field in attrs.fields(attrs.resolve_types(kind)) if not field.name.startswith("_")]
-    plain = _getter([field.name for field in fields if field.type in _PLAIN])
-    others = [field.name for field in fields if field.type not in _PLAIN]
-    if not others:
-        return lambda value: (number, *plain(value))
-    known = _FLATTENERS
-    if len(others) == 1:
-        get_other = attrgetter(others[0])
-
-        def flattened(value: Any) -> tuple[Any, ...]:
-            other = get_other(value)
-            return (number, *plain(value), known[type(other)](other))
-
-        return flattened
-    get_others = attrgetter(*others)
-    return lambda value: (number, *plain(value), *[known[type(other)](other) for other in get_others(value)])
-
-
-def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """What gets the attributes called ``names``, however few there are, as a tuple."""
-    if not names:
-        return lambda value: ()
-    get = attrgetter(*names)
-    return get if len(names) > 1 else lambda value: (get(value),)
-
-
 def _flatten_sequence(values: Any) -> tuple[Any, ...]:
     known = _FLATTENERS
-    return tuple([known[type(each)](each) for each in values])
+    return tuple([each if type(each) is int else known[type(each)](each) for each in values])
 
 
 _FLATTENERS: Final = _Flatteners(

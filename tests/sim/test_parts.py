@@ -11,10 +11,8 @@ import pytest
 
 from shardraft.config import Limits
 from shardraft.errors import InvalidArgument, NotLeader
-from shardraft.host.events import HostMet, PeerFrameReceived, Tick
+from shardraft.host.events import PeerFrameReceived, Tick
 from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, Batch
-from shardraft.kv.requests import ReadReply
-from shardraft.learner.messages import ParentHello
 from shardraft.raft.entry import EntryKind, encode_entry
 from shardraft.raft.messages import AppendEntries, Heartbeat
 from shardraft.raft.ready import HardState
@@ -282,10 +280,3 @@ def test_a_record_holds_numbers_and_bytes_whatever_it_is_made_of() -> None:
     assert flatten(NotLeader(applied="unknown")) == (1, b"unknown")
     with pytest.raises(TypeError):
         flatten({1: 2})
-
-
-def test_a_record_of_a_value_has_its_numbers_first_and_then_whatever_else_it_has() -> None:
-    assert flatten(ReadReply(1, 9, None, 2, [b"v"], [3]))[1:] == (1, 9, 2, None, (b"v",), (3,))
-    assert flatten(HostMet(4, 5, "there:1"))[1:] == (4, 5, b"there:1")
-    assert flatten(Tick(6))[1:] == (6,)
-    assert flatten(ParentHello(1, 2, (1, 3), None)) != flatten(ParentHello(1, 2, (3, 1), None))
