@@ -46,6 +46,7 @@ class Faults:
         self.random = world.random
         self._running = False
         self._short_reigns = self._lonely_reigns = False
+        self._alone: list[Node] = []
         world.on_elected = self.leader_elected
         self._kinds = self._choose_kinds()
 
@@ -202,14 +203,10 @@ class Faults:
         if self._short_reigns and self._running and self.random.random() < 0.7:
             self._world.agenda.after(self.random.randrange(50, 20_000), self._end, lambda: self.crash(process))
         if self._lonely_reigns and self._running:
-            after_us_max = self.random.choice(_LONELY_AFTER_US_MAX)
-            self.later((1, after_us_max), lambda: self.leave_alone(process))
+            self.later((1, self.random.choice(_LONELY_AFTER_US_MAX)), lambda: self.leave_alone(process))
 
     def _cut_new_leaders(self) -> None:
-        """For a while, whoever leads or becomes leader is soon cut off, often before it committed anything.
-
-        So logs end in entries of several terms, and one that was cut off may be elected later (Figure 8).
-        """
+        """For a while, whoever leads is soon cut off: logs end in entries of several terms (Figure 8)."""
         self._world.note("lonely reigns")
         self._lonely_reigns = True
         leader = self._leader()
@@ -227,7 +224,15 @@ class Faults:
         if self.random.random() < 0.5:
             for other in others:
                 self._world.peers.reset(other, host)
-        self._cut(f"leave {host} alone", _both_ways([host], others), (50_000, 1_500_000))
+        self._world.note(f"leave {host} alone")
+        self._world.cut(_both_ways([host], others))
+        self._alone.append(host)
+        self.later((50_000, 1_500_000), lambda: self._end_alone(host))
+
+    def _end_alone(self, host: Node) -> None:
+        """It is connected again, but not to those that are alone themselves."""
+        self._alone.remove(host)
+        self._uncut(_both_ways([host], [other for other in self._hosts() if other not in (host, *self._alone)]))
 
     def _crash_any(self) -> None:
         self.crash(self.random.choice(self._world.voters()))

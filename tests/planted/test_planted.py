@@ -37,6 +37,7 @@ KNOWN = {
         "unmatched-tail-acknowledged",
         "unmatched-tail-committed",
         "committed-entries-truncated",
+        "older-term-committed-by-counting",
     ),
     "members": (
         "two-changes-at-once",
