@@ -30,6 +30,10 @@ def _fault_numbers(_context: click.Context, _option: click.Parameter, text: str 
     return numbers
 
 
+def _kinds(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(","))
+
+
 @click.command("sim")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="What happens follows from it.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, metavar="COUNT", help="So many seeds, from --seed on.")
@@ -58,6 +62,12 @@ def _fault_numbers(_context: click.Context, _option: click.Parameter, text: str 
     metavar="N,N,...|none",
     help="Let only these of the seed's faults strike, by their numbers in its trace.",
 )
+@click.option(
+    "--kinds",
+    callback=_kinds,
+    metavar="NAME,NAME,...",
+    help='Only faults of these kinds, named as in the report: "crash leader,slow disk". Default: the seed chooses.',
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per seed.")
 def sim_command(
     seed: int,
@@ -70,6 +80,7 @@ def sim_command(
     trace: bool,
     shrink: bool,
     only_faults: tuple[int, ...] | None,
+    kinds: tuple[str, ...] | None,
     as_json: bool,
 ) -> int:
     """Run a cluster in the simulated world and check its promises.
@@ -89,6 +100,7 @@ def sim_command(
             learners=learners,
             seconds=seconds,
             only_faults=only_faults,
+            kinds=kinds,
         )
         report = _shrink(options) if shrink else _run(options, print if trace else None)
         if report is None:

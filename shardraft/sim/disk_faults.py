@@ -38,6 +38,10 @@ class Schedule(Protocol):
         """Start a process that is down."""
         ...
 
+    def leave_alone(self, process: Process) -> None:
+        """Cut a host off from most others, for a while."""
+        ...
+
 
 class DiskFaults:
     """The kinds of faults that are about one disk. Each returns False when there was nothing to break."""

@@ -1,30 +1,30 @@
 """What breaks, and when: a schedule drawn from the seed.
 
 Each world draws which kinds of faults it has at all, so that some worlds see many faults of one
-kind and others a few of each. Every fault ends by itself after a while, and any number of hosts
-may be down at once: disks survive, so everything is recoverable once all is healed.
+kind and others a few of each, unless its options name them. Every fault ends by itself after a while,
+and any number of hosts may be down at once: disks survive, so everything is recoverable once all is healed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Final, TypeAlias
+from typing import Final
 
 from shardraft.host.events import StopAsked
 from shardraft.sim.crash_points import OF_A_COPY, CrashPoint, Point
 from shardraft.sim.disk_faults import DiskFaults
+from shardraft.sim.kinds import Fault, name_of, named
 from shardraft.sim.member_faults import MemberFaults
 from shardraft.sim.network import LinkQuality, Node
 from shardraft.sim.process import Process
 from shardraft.sim.world import World
 
-Fault: TypeAlias = Callable[[], bool | None]
-"""Breaks something; False when there was nothing to break."""
-
 _BETWEEN_US: Final = (50_000, 2_500_000)
 """The wait from one fault to the next; several may be under way."""
 _KINDS_MIN: Final = 3
+_LONELY_AFTER_US_MAX: Final = (300, 2_500)
+"""A new leader has reached nobody by then, or it may have reached one and not another, or opened its term."""
 
 
 class Faults:
@@ -45,10 +45,16 @@ class Faults:
         self._seed = world.random.getrandbits(64)
         self.random = world.random
         self._running = False
-        self._short_reigns = False
+        self._short_reigns = self._lonely_reigns = False
+        self._alone: list[Node] = []
         world.on_elected = self.leader_elected
-        kinds = self.kinds()
-        self._kinds = self.random.sample(kinds, self.random.randint(_KINDS_MIN, len(kinds)))
+        self._kinds = self._choose_kinds()
+
+    def _choose_kinds(self) -> list[Fault]:
+        kinds, names = self.kinds(), self._world.options.kinds
+        if names is not None:
+            return named(kinds, names)
+        return self.random.sample(kinds, self.random.randint(_KINDS_MIN, len(kinds)))
 
     def kinds(self) -> list[Fault]:
         """Every kind of fault that this world can have."""
@@ -56,8 +62,10 @@ class Faults:
             self._crash_leader,
             self._depose_leader,
             self._shorten_reigns,
+            self._cut_new_leaders,
             self._crash_any,
             self._stop_leader,
+            self._restart_followers,
             self._crash_at_point,
             self._crash_in_copy,
             self._crash_all,
@@ -114,11 +122,11 @@ class Faults:
 
     # Crashes.
 
-    def crash(self, process: Process) -> None:
+    def crash(self, process: Process, down_us: tuple[int, int] = (20_000, 4_000_000)) -> None:
         """Kill a process, and start it again after a while."""
         if process.is_up:
             self._world.crash(process.node)
-        self.later((20_000, 4_000_000), lambda: self.start_again(process))
+        self.later(down_us, lambda: self.start_again(process))
 
     def start_again(self, process: Process) -> None:
         """Start a process that is down."""
@@ -162,6 +170,21 @@ class Faults:
         self._cut(f"depose {host}", directions, (100_000, 2_500_000))
         self.later((500_000, 2_500_000), lambda: self._good_links(host))
 
+    def _restart_followers(self) -> bool:
+        """All hosts but a leader's lose their power for a moment, and that one is cut off from them meanwhile.
+
+        Nothing that they promised before may be forgotten: its lease rests on them.
+        """
+        leader = self._leader()
+        if leader is None:
+            return False
+        others = [process for process in self._world.voters() if process is not leader]
+        for process in others:
+            self.crash(process, down_us=(10_000, 100_000))
+        directions = _both_ways([leader.node], [process.node for process in others])
+        self._cut(f"cut {leader.node} off while its followers restart", directions, (400_000, 2_000_000))
+        return True
+
     def _good_links(self, host: Node) -> None:
         for other in self._hosts():
             self._good_link(other, host)
@@ -179,16 +202,52 @@ class Faults:
         """The world says that ``process`` has become a leader."""
         if self._short_reigns and self._running and self.random.random() < 0.7:
             self._world.agenda.after(self.random.randrange(50, 20_000), self._end, lambda: self.crash(process))
+        if self._lonely_reigns and self._running:
+            self.later((1, self.random.choice(_LONELY_AFTER_US_MAX)), lambda: self.leave_alone(process))
+
+    def _cut_new_leaders(self) -> None:
+        """For a while, whoever leads is soon cut off: logs end in entries of several terms (Figure 8)."""
+        self._world.note("lonely reigns")
+        self._lonely_reigns = True
+        leader = self._leader()
+        if leader is not None:
+            self.leave_alone(leader)
+        self.later((1_000_000, 5_000_000), self._end_lonely_reigns)
+
+    def _end_lonely_reigns(self) -> None:
+        self._lonely_reigns = False
+
+    def leave_alone(self, process: Process) -> None:
+        """Cut a host off from most others, and let those hear of it at once or not."""
+        host = process.node
+        others = [other for other in self._hosts() if other != host and self.random.random() < 0.8]
+        if self.random.random() < 0.5:
+            for other in others:
+                self._world.peers.reset(other, host)
+        self._world.note(f"leave {host} alone")
+        self._world.cut(_both_ways([host], others))
+        self._alone.append(host)
+        self.later((50_000, 1_500_000), lambda: self._end_alone(host))
+
+    def _end_alone(self, host: Node) -> None:
+        """It is connected again, but not to those that are alone themselves."""
+        self._alone.remove(host)
+        self._uncut(_both_ways([host], [other for other in self._hosts() if other not in (host, *self._alone)]))
 
     def _crash_any(self) -> None:
         self.crash(self.random.choice(self._world.voters()))
 
     def _stop_leader(self) -> bool:
-        """A host hands over what it leads and ends a moment later, often before that is done."""
+        """A host hands over what it leads and ends a moment later, often before that is done.
+
+        It may be cut off before it hears who took over.
+        """
         leader = self._leader()
         if leader is not None:
             self._world.note(f"{leader.node} is asked to stop")
             leader.take(StopAsked)
+            if self.random.random() < 0.5:
+                self.later((200, 3_000), lambda: self.leave_alone(leader))
             self.later((100, 1_500_000), lambda: self.crash(leader))
         return leader is not None
 
@@ -318,11 +377,6 @@ class Faults:
 
     def _good_link(self, one: Node, other: Node) -> None:
         self._world.network.special.pop((one, other), None)
-
-
-def name_of(fault: Fault) -> str:
-    """A kind of fault as the trace and the report call it."""
-    return fault.__name__.strip("_").replace("_", " ")
 
 
 def bad_quality(random: Random) -> LinkQuality:

@@ -8,7 +8,7 @@ The paper's Figure 3, and the rules of PROTOCOL that a single host cannot see br
 * *state machine safety*: what is committed at an index never differs, and replicas that applied
   equally far have equal hashes;
 * *durability*: what is committed lies on the disks of a majority, in a joint configuration of one of
-  each half; a hard state never goes back;
+  each half, and no host that lacks it could be elected (``members``); a hard state never goes back;
   a vote, a candidacy or an acknowledgement leaves only when what it rests on is on the disk;
 * *terms* begin with a campaign, and a voter that hears its leader helps nobody to one (``pre_votes``);
 * *flushed state* equals exactly what was committed up to its last_applied (``flushed``);
@@ -95,9 +95,9 @@ class Invariants:
         self.counts = Counts()
         self.stores: dict[HostId, SimStore] = {}
         election_timeout_us = 2_000 * config.raft.election_timeout_ms
-        self._hang_us_max = election_timeout_us * 101 // 100
+        self._hang_us_max = election_timeout_us * 1_010_000 // (1_000_000 - config.raft.rho_ppm)
         """A write that takes longer hangs, whatever a clock that drifts shows."""
-        self._office_us_max = self._hang_us_max + 2_000 * config.raft.heartbeat_ms
+        self._office_us_max = self._hang_us_max + 2_500 * config.raft.heartbeat_ms
         self._shards = {shard.shard: _Shard(ShardOracle(codec, config.limits)) for shard in shard_map.shards}
         self.members = Members(shard_map, self.stores)
         self._hard_states: dict[_Place, HardState] = {}
@@ -154,6 +154,7 @@ class Invariants:
             known = shard.written.get((entry.index, entry.term))
             if known is None:
                 shard.written[entry.index, entry.term] = (checksum, -1 if before is None else before, entry)
+                self.members.written(write.shard, entry)
             elif known[0] != checksum or (before is not None and known[1] not in (-1, before)):
                 raise SimulationFailure(
                     f"log matching: host {host}, shard {write.shard}: {entry!r} after term {before} lies elsewhere"
@@ -311,8 +312,9 @@ class Invariants:
                     f"state machine safety: host {process.node}, shard {voter.shard}: entry {index} is committed"
                     f" with term {log.term_at(index)}, elsewhere with {shard.committed[index]}"
                 )
+            self.members.check_configuration(process.node, voter, index)
             return
-        self._check_majority(process, voter, index)
+        self.members.check_majority(process.node, voter, index)
         while shard.commit_index < index:
             following = shard.commit_index + 1
             term = log.term_at(following)
@@ -321,15 +323,7 @@ class Invariants:
             entry = shard.written[following, term][2]
             shard.oracle.apply(entry)
             self.members.apply(voter.shard, entry)
-
-    def _check_majority(self, process: Process, voter: Voter, index: Index) -> None:
-        term = voter.log.term_at(index)
-        if not self.members.agree(voter, index, term):
-            holders = self.members.holders(voter, index, term)
-            raise SimulationFailure(
-                f"host {process.node}, shard {voter.shard}: entry {index} of term {term} counts as committed"
-                f" but lies on the disks of hosts {holders} only"
-            )
+        self.members.check_configuration(process.node, voter, index)
 
     def _check_learner_log(self, process: Process, replica: Replica) -> None:
         shard, log, index = self._shards[replica.shard], replica.log, replica.commit_index

@@ -13,6 +13,7 @@ from shardraft.sim.disk_faults import Schedule
 from shardraft.types import HostId, Membership, ShardId
 
 _VOTERS_MIN: Final = 3
+_STRANDED_AFTER_US_MAX: Final = 4_000
 
 
 class MemberFaults:
@@ -28,6 +29,7 @@ class MemberFaults:
             self._replace_member,
             self._replace_dead_member,
             self._give_up_change,
+            self._strand_change,
             self._transfer_leadership,
         )
 
@@ -92,6 +94,16 @@ class MemberFaults:
                 hosts = [membership.host_of(replica) for replica in membership.staging]
                 return self._change(shard.shard, [], hosts)
         return False
+
+    def _strand_change(self) -> bool:
+        """A leader is asked for a change and soon cut off: its entry may have reached some, or nobody."""
+        shard = self._shard()
+        leader, outsiders = self._world.leader_of(shard), self._outsiders(shard)
+        if leader is None or not outsiders:
+            return False
+        asked = self._change(shard, outsiders, self._voters(shard))
+        self._schedule.later((1, _STRANDED_AFTER_US_MAX), lambda: self._schedule.leave_alone(leader))
+        return asked
 
     def _transfer_leadership(self) -> bool:
         shard = self._shard()

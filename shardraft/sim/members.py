@@ -1,68 +1,146 @@
-"""Who the members of each group are, by what is committed, and whether enough of them hold an entry (section 6)."""
+"""Who the members of each group are, by what is committed, and whether enough of them hold an entry (section 6).
+
+An entry that counts as committed must be held by a majority, and no host that lacks it may be able to win an
+election: that is *leader completeness*, foreseen (``electable``). Nothing else shows an entry of an earlier term
+that was committed by counting, or a majority of a configuration that another one does not overlap, until
+everything that has to go wrong afterwards has gone wrong.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+
+import attrs
 
 from shardraft.host.voter import Voter
 from shardraft.raft.entry import Entry, EntryKind
-from shardraft.raft.membership import decode_membership
+from shardraft.raft.membership import UNKNOWN, decode_membership
 from shardraft.shards.shard_map import ShardMap
+from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.store import SimStore
-from shardraft.types import HostId, Index, Membership, ReplicaId, ShardId, Term
+from shardraft.types import NO_REPLICA, HostId, Index, Member, Membership, ReplicaId, ShardId, Term
+
+
+@attrs.frozen(slots=True)
+class _Standing:
+    """What a host would start from, if everything ended now: where its log ends, and whether the entry is in it."""
+
+    member: Member
+    last: tuple[Term, Index]
+    holds: bool
 
 
 class Members:
-    """The latest committed configuration of each shard, and what lies on the disks of its members."""
+    """The configurations of each shard, and what lies on the disks of its members."""
 
     def __init__(self, shard_map: ShardMap, stores: Mapping[HostId, SimStore]) -> None:
-        self._committed = {shard.shard: shard.membership for shard in shard_map.shards}
+        self._committed: dict[ShardId, list[tuple[Index, Membership]]] = {
+            shard.shard: [(0, shard.membership)] for shard in shard_map.shards
+        }
+        self._written: defaultdict[ShardId, list[tuple[Index, Term, Membership]]] = defaultdict(list)
+        """Every configuration that ever lay on a disk, by the place of its entry."""
         self._stores = stores
         self.changes = 0
         """How many configurations were committed."""
 
     def committed(self, shard: ShardId) -> Membership:
         """The configuration that the last committed entry about it brought."""
-        return self._committed[shard]
+        return self._committed[shard][-1][1]
+
+    def written(self, shard: ShardId, entry: Entry) -> None:
+        """``entry`` lies on a disk, for the first time."""
+        if entry.kind == EntryKind.MEMBERSHIP:
+            self._written[shard].append((entry.index, entry.term, decode_membership(entry.payload)))
+            self._written[shard].sort(key=lambda written: written[0], reverse=True)
 
     def apply(self, shard: ShardId, entry: Entry) -> None:
         """``entry`` is committed."""
         if entry.kind == EntryKind.MEMBERSHIP:
-            self._committed[shard] = decode_membership(entry.payload)
+            self._committed[shard].append((entry.index, decode_membership(entry.payload)))
             self.changes += 1
 
-    def agree(self, voter: Voter, index: Index, term: Term | None) -> bool:
-        """May ``voter`` count the entry at ``index`` as committed, by what lies on disks?
+    # What a replica goes by.
+
+    def check_configuration(self, host: HostId, voter: Voter, index: Index) -> None:
+        """What ``voter`` takes for the configuration at its commit index is the one that is committed there.
+
+        A new replica knows none before it gets the first entry, or a copy, that tells one.
+        """
+        history = self._committed[voter.shard]
+        place = bisect_right(history, index, key=lambda committed: committed[0]) - 1
+        known = voter.raft.configurations.at(index)
+        if known != history[place][1] and (place > 0 or known != UNKNOWN):
+            raise SimulationFailure(
+                f"configuration: host {host}, shard {voter.shard}: goes by {known} at {index}, and the configuration"
+                f" that is committed there is {history[place][1]}"
+            )
+
+    # What counts as committed.
+
+    def check_majority(self, host: HostId, voter: Voter, index: Index) -> None:
+        """``voter`` may count the entry at ``index`` as committed, by what lies on disks.
 
         An entry is counted under the configuration that the leader has by then: the one in effect at the entry
         or a later one, and a joint one takes a majority of each half.
         """
+        shard, term = voter.shard, voter.log.term_at(index)
         configurations = voter.raft.configurations.since(index)
-        return any(self._is_held(membership, voter.shard, index, term) for membership in configurations)
+        standings = self._standings(shard, index, term)
+        held = {standing.member for standing in standings if standing.holds}
+        entry = f"host {host}, shard {shard}: entry {index} of term {term} counts as committed"
+        if not any(_is_quorum(membership, held) for membership in configurations):
+            hosts = sorted(member.host for member in held)
+            raise SimulationFailure(f"{entry} but lies on the disks of hosts {hosts} only")
+        for standing in standings:
+            if not standing.holds and self._is_electable(standing, standings, shard):
+                raise SimulationFailure(f"{entry}, and host {standing.member.host} could be elected without it")
 
-    def holders(self, voter: Voter, index: Index, term: Term | None) -> list[HostId]:
-        """The hosts of members, present or former, whose disks hold the entry."""
-        members = {member for each in voter.raft.configurations.since(index) for member in each.members}
-        return sorted(
-            member.host
-            for member in members
-            if _holds(self._stores[member.host], voter.shard, member.replica, index, term)
-        )
+    def _is_electable(self, candidate: _Standing, standings: list[_Standing], shard: ShardId) -> bool:
+        """Whether enough logs of voters, by the candidate's own configuration, are no more up to date (5.4.1)."""
+        backers = {standing.member for standing in standings if standing.last <= candidate.last}
+        return _is_quorum(self._configuration_on(candidate.member.host, shard), backers)
 
-    def _is_held(self, membership: Membership, shard: ShardId, index: Index, term: Term | None) -> bool:
-        def is_majority(replicas: Iterable[ReplicaId]) -> bool:
-            held = [
-                _holds(self._stores[membership.host_of(replica)], shard, replica, index, term) for replica in replicas
-            ]
-            return 2 * sum(held) > len(held)
+    def _standings(self, shard: ShardId, index: Index, term: Term | None) -> list[_Standing]:
+        """The standing of every host that holds a replica of the shard, member or not, by host."""
+        return [
+            _standing(Member(replica, host), store, shard, index, term)
+            for host, store in self._stores.items()
+            if (replica := store.replicas.get(shard, NO_REPLICA))
+        ]
 
-        outgoing = membership.voters_outgoing
-        return is_majority(membership.voters) and (not outgoing or is_majority(outgoing))
+    def _configuration_on(self, host: HostId, shard: ShardId) -> Membership:
+        """The configuration that a host would go by, if it started from its disk now."""
+        log, state = self._stores[host].logs[shard], self._stores[host].states[shard].state
+        if log.term_at(state.last_applied) == state.last_applied_term:
+            for index, term, membership in self._written[shard]:
+                if index >= log.first_index and log.term_at(index) == term:
+                    return membership
+        if state.membership:
+            return decode_membership(state.membership)
+        initial = self._committed[shard][0][1]
+        return initial if initial.replica_on(host) == self._stores[host].replicas[shard] else UNKNOWN
 
 
-def _holds(store: SimStore, shard: ShardId, replica: ReplicaId, index: Index, term: Term | None) -> bool:
-    """Does the disk hold that entry, in that replica? A compacted one is held in the state."""
-    if store.replicas.get(shard) != replica:
-        return False
-    log = store.logs[shard]
-    return index < log.first_index or log.term_at(index) == term
+def _standing(member: Member, store: SimStore, shard: ShardId, index: Index, term: Term | None) -> _Standing:
+    """A compacted entry is held in the state, and so is every one that a copy holds whose log is not yet reset."""
+    log, state = store.logs[shard], store.states[shard].state
+    if log.term_at(state.last_applied) != state.last_applied_term:
+        return _Standing(member, (state.last_applied_term, state.last_applied), index <= state.last_applied)
+    last = (log.terms[-1] if log.terms else log.previous_term, log.last_index)
+    return _Standing(member, last, index < log.first_index or log.term_at(index) == term)
+
+
+def _is_quorum(membership: Membership, agreed: set[Member]) -> bool:
+    """Whether those who ``agreed`` are a majority of each half. Deliberately none of the product's own arithmetic.
+
+    A number alone names nobody: an addition that was truncated may have left a replica on another host.
+    """
+
+    def is_majority(voters: Iterable[ReplicaId]) -> bool:
+        votes = [Member(voter, membership.host_of(voter)) in agreed for voter in voters]
+        return 2 * sum(votes) > len(votes)
+
+    outgoing = membership.voters_outgoing
+    return is_majority(membership.voters) and (not outgoing or is_majority(outgoing))

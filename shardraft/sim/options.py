@@ -17,7 +17,8 @@ class SimulationOptions:
 
     ``spares`` are further hosts, outside every shard at first: members change among the faults where there are any.
     ``faults`` off gives a world in which nothing breaks; ``only_faults`` names, by their numbers, those of the
-    seed's faults that strike, where not all of them shall. ``config`` and ``workload``
+    seed's faults that strike, where not all of them shall; ``kinds`` names the kinds of faults, as reports call
+    them, where the seed shall not choose. ``config`` and ``workload``
     None let the seed choose: limits small enough that logs are compacted and copies sent within seconds.
     """
 
@@ -29,6 +30,7 @@ class SimulationOptions:
     seconds: float = 20.0
     faults: bool = True
     only_faults: tuple[int, ...] | None = None
+    kinds: tuple[str, ...] | None = None
     config: HostConfig | None = None
     workload: WorkloadOptions | None = None
 
@@ -43,6 +45,8 @@ class SimulationOptions:
             command += f" --shards {self.shards}"
         if self.learners != default.learners:
             command += f" --learners {','.join(str(count) for count in self.learners) or '0'}"
+        if self.kinds is not None:
+            command += f' --kinds "{",".join(self.kinds)}"'
         if self.only_faults is not None:
             command += f" --only-faults {','.join(map(str, self.only_faults)) or 'none'}"
         return command
@@ -59,7 +63,8 @@ def vary_config(random: Random) -> HostConfig:
             log_cache_bytes_max=pick((1_000, 100_000, 8 << 20)),
             uncommitted_bytes_max=pick((2_000, 64 << 20)),
             preferred_after_ms=pick((300, 5_000)),
-            lease_ms=pick((0, 0, 400)),
+            lease_ms=pick((0, 400)),
+            rho_ppm=pick((1_000, 100_000)),
         ),
         limits=Limits(
             turns_in_flight_max=pick((1, 2, 4)),

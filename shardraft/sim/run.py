@@ -83,7 +83,8 @@ class Simulation:
         """Heal, and demand progress within the stated time; how long it took, in milliseconds."""
         world = self.world
         world.workload.running = False
-        world.heal()
+        world.agenda.after(0, world.heal)
+        world.run_until(world.agenda.now_us)
         healed_us = world.agenda.now_us
         timeout_us = 2 * world.config.raft.election_timeout_ms * 1000
         deadline_us = healed_us + RECOVERY_ELECTION_TIMEOUTS_MAX * timeout_us

@@ -47,9 +47,6 @@ LEARNERS_FROM: Final[HostId] = 101
 CLIENTS_FROM: Final[Node] = 1001
 """Voter hosts are numbered from 1, learners and clients from here."""
 
-DRIFT_PPM_MAX: Final = 1_000
-"""rho (PROTOCOL, "Defaults"): clocks run at nearly the same rate."""
-
 _TRAIL_LINES: Final = 40
 
 
@@ -119,7 +116,8 @@ class World:
 
     def _make_clock(self) -> DriftingClock:
         origin_us = self.random.randrange(10**12)
-        return DriftingClock(self.agenda, origin_us, self.random.randint(-DRIFT_PPM_MAX, DRIFT_PPM_MAX))
+        rho_ppm = self.config.raft.rho_ppm
+        return DriftingClock(self.agenda, origin_us, self.random.randint(-rho_ppm, rho_ppm))
 
     def _make_learners(self) -> None:
         node = LEARNERS_FROM

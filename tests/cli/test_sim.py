@@ -92,3 +92,31 @@ def test_only_some_faults_may_strike(capsys: Captured) -> None:
 def test_faults_are_named_by_their_numbers(text: str, capsys: Captured) -> None:
     assert main.run(["sim", "--only-faults", text]) == 2
     assert "is neither" in capsys.readouterr().err
+
+
+def test_a_world_may_have_faults_of_some_kinds_only(capsys: Captured) -> None:
+    assert main.run(["sim", "--seed", "3", "--seconds", "5", "--kinds", "crash leader, flap", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["faults"] > 0
+    assert set(report["faults_by_kind"]) == {"crash leader", "flap"}
+
+
+def test_the_command_that_shows_a_world_again_names_its_kinds_and_its_spares(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def broken(options: Any, *_arguments: object) -> None:
+        raise SimulationFailure("two leaders in term 3", time_us=1_500_000, replay=options.replay)
+
+    monkeypatch.setattr("shardraft.sim.run.simulate", broken)
+    assert main.run(["sim", "--seed", "9", "--spares", "2", "--kinds", "crash leader,flap"]) == 1
+    command = "shardraft sim --seed 9 --hosts 3 --seconds 20 --spares 2 --kinds \"crash leader,flap\""
+    assert f"replay with: {command}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "crash leader,", "crash leaders", "add member"])
+def test_a_kind_that_the_world_does_not_have_is_refused_with_those_it_has(text: str, capsys: Captured) -> None:
+    assert main.run(["sim", "--kinds", text]) == 2
+    said = capsys.readouterr().err
+    assert 'this world has no faults of the kind "' in said
+    assert "crash leader, " in said
+    assert "add member, " not in said

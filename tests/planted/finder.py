@@ -26,6 +26,9 @@ SEEDS_MAX = 500
 SAID_MAX = 110
 """Letters of what the simulator said that the list shows."""
 
+WORLD = ("hosts", "spares", "shards", "learners", "seconds", "kinds")
+"""What a bug's World line may say."""
+
 KEPT = DIRECTORY / "caught.json"
 
 
@@ -61,7 +64,7 @@ def search(bug: PlantedBug, tree: Path, seeds: Sequence[int], processes: int = 1
     world = attrs.asdict(bug.options(0))
     order = {
         "tree": str(tree),
-        "world": {name: world[name] for name in ("hosts", "shards", "learners", "seconds")},
+        "world": {name: world[name] for name in WORLD},
         "seeds": list(seeds),
         "caught_by": bug.caught_by,
         "processes": processes,

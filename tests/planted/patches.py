@@ -5,14 +5,15 @@
     Mistake: the follower acknowledges entries before they are durable.
     Breaks: PROTOCOL, "Terms, votes, turns in flight"; section 5.3 with Figure 2 ("persistent state").
     Caught by: promised what is not on its disk | counts as committed but
-    World: --hosts 5 --seconds 10
+    World: --hosts 5 --seconds 10 --kinds "shorten reigns,crash leader"
 
     --- a/shardraft/raft/follower.py
     +++ b/shardraft/raft/follower.py
     @@ ...
 
 *Caught by* holds parts of the sentences with which the simulator may refuse it: anything else that happens
-in the patched world is an accident of the patch and proves nothing. *World* is optional.
+in the patched world is an accident of the patch and proves nothing. *World* is optional: options of
+``shardraft sim``. With the two or three kinds of faults that a mistake takes, what is rare becomes frequent.
 
 The diff is applied by its text alone, whatever its line numbers: the lines that a hunk expects must stand
 in their file exactly once. So it survives changes elsewhere in the file, and fails loudly when its own
@@ -21,6 +22,7 @@ place has changed.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import attrs
@@ -65,16 +67,18 @@ class PlantedBug:
 
     def options(self, seed: int) -> SimulationOptions:
         """The world of ``seed``. Raises ``PatchRefused``."""
-        words = self.world.split()
+        words = shlex.split(self.world)
         given: dict[str, object] = {}
         for option, value in zip(words[::2], words[1::2], strict=True):
             name = option.removeprefix("--")
-            if name in ("hosts", "shards"):
+            if name in ("hosts", "spares", "shards"):
                 given[name] = int(value)
             elif name == "seconds":
                 given[name] = float(value)
             elif name == "learners":
                 given[name] = tuple(int(count) for count in value.split(",") if count != "0")
+            elif name == "kinds":
+                given[name] = tuple(value.split(","))
             else:
                 raise PatchRefused(f"{self.name}: there is no option {option}")
         return SimulationOptions(seed=seed, **given)

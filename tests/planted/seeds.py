@@ -21,7 +21,8 @@ from shardraft.sim.run import simulate
 def run(world: dict[str, Any]) -> str | None:
     """Why that world failed, or None."""
     try:
-        simulate(SimulationOptions(**{**world, "learners": tuple(world["learners"])}))
+        kinds = world["kinds"] and tuple(world["kinds"])
+        simulate(SimulationOptions(**{**world, "learners": tuple(world["learners"]), "kinds": kinds}))
     except SimulationFailure as failure:
         return failure.reason
     return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import attrs
 import pytest
 
+from shardraft.sim.options import SimulationOptions
 from tests.planted.finder import find, load
 from tests.planted.patches import TREE, Hunk, PatchRefused, PlantedBug, apply, planted_bugs, read
 
@@ -35,6 +37,14 @@ KNOWN = {
         "unmatched-tail-acknowledged",
         "unmatched-tail-committed",
         "committed-entries-truncated",
+        "older-term-committed-by-counting",
+    ),
+    "members": (
+        "two-changes-at-once",
+        "staging-voter-counted",
+        "joint-majority-of-one-half",
+        "configuration-missing-from-copies",
+        "configuration-outlives-its-entry",
     ),
     "reads and leases": (
         "stale-read-of-a-deposed-leader",
@@ -42,6 +52,9 @@ KNOWN = {
         "read-outlives-its-term",
         "vote-within-a-lease",
         "lease-from-the-answer",
+        "lease-forgotten-at-start",
+        "lease-kept-while-handing-over",
+        "read-joins-an-earlier-round",
     ),
     "log, state and snapshots": (
         "flush-past-what-is-persisted",
@@ -50,6 +63,10 @@ KNOWN = {
         "applied-index-behind-the-state",
         "replay-past-the-commit-index",
         "vote-lost-with-the-log",
+        "log-not-reconciled-at-start",
+        "log-reset-before-the-state",
+        "wiped-disk-let-in",
+        "old-copy-let-in",
     ),
     "sessions and revisions": (
         "sessions-missing-from-copies",
@@ -121,6 +138,14 @@ def test_a_file_that_does_not_say_what_it_is_is_refused(text: str, tmp_path: Pat
     path.write_text(text)
     with pytest.raises(PatchRefused):
         read(path)
+
+
+def test_a_bug_names_the_world_that_shows_it() -> None:
+    bug = attrs.evolve(harmless(DOCSTRING, ""), world='--spares 2 --learners 0 --kinds "add member,crash leader"')
+    options = bug.options(7)
+    assert options == SimulationOptions(seed=7, spares=2, learners=(), kinds=("add member", "crash leader"))
+    with pytest.raises(PatchRefused, match="no option --speed"):
+        attrs.evolve(bug, world="--speed 3").options(7)
 
 
 def test_a_patch_that_breaks_nothing_is_not_found() -> None:

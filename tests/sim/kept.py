@@ -15,10 +15,12 @@ def save(options: SimulationOptions, reason: str, directory: Path = DIRECTORY) -
     content = {
         "seed": options.seed,
         "hosts": options.hosts,
+        "spares": options.spares,
         "shards": options.shards,
         "learners": options.learners,
         "seconds": options.seconds,
         "only_faults": options.only_faults,
+        "kinds": options.kinds,
         "reason": reason.splitlines()[0],
     }
     path = directory / f"seed-{options.seed}-{options.hosts}-{options.shards}.json"
@@ -29,12 +31,14 @@ def save(options: SimulationOptions, reason: str, directory: Path = DIRECTORY) -
 def load(path: Path) -> SimulationOptions:
     """The world that a file holds."""
     content = json.loads(path.read_text())
-    only = content["only_faults"]
+    only, kinds = content["only_faults"], content.get("kinds")
     return SimulationOptions(
         seed=content["seed"],
         hosts=content["hosts"],
+        spares=content.get("spares", 0),
         shards=content["shards"],
         learners=tuple(content["learners"]),
         seconds=content["seconds"],
         only_faults=None if only is None else tuple(only),
+        kinds=None if kinds is None else tuple(kinds),
     )

@@ -19,7 +19,9 @@ def test_what_was_mended_stays_mended() -> None:
 
 @pytest.mark.parametrize("only", [None, (), (3, 17)])
 def test_a_world_comes_back_from_its_file(tmp_path: Path, only: tuple[int, ...] | None) -> None:
-    options = SimulationOptions(seed=9, hosts=5, shards=3, learners=(2, 1), seconds=7.0, only_faults=only)
+    options = SimulationOptions(
+        seed=9, hosts=5, spares=2, shards=3, learners=(2, 1), seconds=7.0, only_faults=only, kinds=("flap",)
+    )
     assert load(save(options, "two leaders\nand more", tmp_path)) == options
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shardraft.sim.faults import Faults, name_of
+from shardraft.sim.faults import Faults
+from shardraft.sim.kinds import name_of
 from shardraft.sim.options import SimulationOptions
 from shardraft.sim.report import HAPPENINGS, Report
 from shardraft.sim.run import RECOVERY_ELECTION_TIMEOUTS_MAX, run_seed
