@@ -322,3 +322,33 @@ def test_a_source_flushes_what_the_order_asks_for_first() -> None:
     source.host.step(PeerFrameReceived(cluster.now_us, leader.host.host, (later,)))
     cluster.run(5.1)
     assert [answer.outcome for answer in answers] == [CopyOrderOutcome.SENDING, CopyOrderOutcome.FAILED]
+
+
+# What a leader believes of its orders.
+
+
+@pytest.mark.parametrize("wrong", ["sender", "index", "unknown order"])
+@pytest.mark.parametrize("outcome", CopyOrderOutcome)
+def test_an_answer_that_is_none_ends_no_order(outcome: CopyOrderOutcome, wrong: str) -> None:
+    """From another replica than was ordered, of an entry that is not there; one of an order that ended is late."""
+    story = Orders(SLOW)
+    story.come_back()
+    while not story.sent:
+        story.cluster.run(0.1)
+    _, chunk = story.sent[0]
+    assert isinstance(chunk, OrderedChunk)
+    leader, source, slow = (raft_of(process) for process in (story.leader, story.source, story.slow))
+    reply = CopyOrderReply(SHARD, leader.term, source.replica, leader.replica, chunk.order, chunk.index, outcome)
+    changes = {
+        "sender": {"from_replica": slow.replica},
+        "index": {"index": leader.log.last_index + 1},
+        "unknown order": {"order": chunk.order + 1},
+    }[wrong]
+    story.leader.host.begin_turn(story.cluster.now_us)
+    hear(story, story.leader, story.slow if wrong == "sender" else story.source, attrs.evolve(reply, **changes))
+    turn = story.leader.host.begin_turn(story.cluster.now_us)
+    assert [type(note) for note in turn.notes] == ([] if wrong == "unknown order" else [Refused])
+    assert (turn.messages, turn.copies) == ((), ())
+    assert story.leader.host.copying.orders.has_given(SHARD, slow.replica)
+    assert leader.leading is not None
+    assert leader.leading.progress[slow.replica].copying
