@@ -11,10 +11,11 @@
 #     5 appendEntries       6 appendEntriesReply    7 heartbeat       8 heartbeatReply
 #     9 timeoutNow         10 copyChunk            11 copyReply       12 round
 #    13 roundReply         14 commitAdvance        15 hashCheck       16 removalNotice
+#    17 copyOrder          18 copyOrderReply       19 orderedChunk
 #    20 childHello         21 parentHello          22 attach         23 attachReply
 #    24 feedEntries        25 feedAck              26 feedHeartbeat
 #
-# Records are little-endian and unsigned. Those of kinds 1 to 16 begin with the same 24 bytes:
+# Records are little-endian and unsigned. Those of kinds 1 to 19 begin with the same 24 bytes:
 #
 #     shard u32 | from_replica u32 | to_replica u32 | word u32 | term u64
 #
@@ -86,6 +87,15 @@ struct PeerFrame {
   # 32 bytes each: the 24, then commit_index u64. `word` is 0.
   removalNotices @20 :Data;
   # 24 bytes each: the receiver has left the group for good. `word` is 0.
+  copyOrders @21 :Data;
+  # 48 bytes each: the 24, then order u64 | index_min u64 | source u32 | target u32. `word` is 0.
+  copyOrderReplies @22 :Data;
+  # 40 bytes each: the 24, then order u64 | index u64. `word` is the outcome: 1 sending, 2 installed, 3 failed.
+  orderedChunks @23 :Data;
+  # 64 bytes each: the 56 of a copyChunk, then order u64. `word` is the CRC-32 of its data, which is the next
+  # item of `orderedData`.
+  orderedData @24 :List(Data);
+  # The data of all orderedChunks, in order.
 }
 
 struct DescendantPlace {

@@ -139,6 +139,9 @@ class Limits:
     """A chunk that was not answered for this long is sent again."""
     copy_silence_ms_max: int = _positive(10_000)
     """A receiver of a snapshot that answers nothing for this long is given up; its place goes to the next."""
+    copy_order_ms_max: int = _positive(5_000)
+    """A replica that its leader ordered to send a snapshot, and that says nothing of it or has not flushed what it
+    needs for it for this long, is relieved: the leader sends one itself."""
     copy_keep_ms: int = _positive(10_000)
     """A spooled snapshot that nobody receives is kept this long, for a broken link to resume."""
     hosts_max: int = _positive(256)

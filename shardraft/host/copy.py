@@ -19,7 +19,7 @@ import attrs
 
 from shardraft.config import Limits
 from shardraft.host.events import CopySpooled
-from shardraft.host.messages import CopyChunk, CopyReply
+from shardraft.host.messages import CopyChunk, CopyReply, OrderedChunk
 from shardraft.host.turn import InstallCopy, StageChunk
 from shardraft.types import NO_HOST, NO_REPLICA, HostId, Index, ReplicaId, ShardId, Term
 
@@ -34,7 +34,8 @@ _BAD_CHECKSUMS_MAX = 2
 class CopyTarget:
     """Who receives a copy: a follower by its ``host``, or a learner by its ``connection`` (the other is 0).
 
-    ``term`` and ``from_replica`` are the leader's, ``to_replica`` the follower's; 0 for a learner.
+    ``term`` is the leader's, ``from_replica`` the sender's, ``to_replica`` the follower's; 0 for a learner.
+    ``order`` is the leader's where another replica sends the copy, and ``index_min`` the index it must have then.
     """
 
     shard: ShardId
@@ -43,6 +44,8 @@ class CopyTarget:
     term: Term = 0
     from_replica: ReplicaId = NO_REPLICA
     to_replica: ReplicaId = NO_REPLICA
+    order: int = 0
+    index_min: Index = 0
 
 
 class SenderState(Enum):
@@ -161,7 +164,7 @@ class CopySender:
     def _chunk(self, copy: CopySpooled, number: int) -> CopyChunk:
         target = self.target
         data = self._read_chunk(copy.copy_id, number)
-        return CopyChunk(
+        chunk = CopyChunk(
             shard=target.shard,
             term=target.term,
             from_replica=target.from_replica,
@@ -174,6 +177,7 @@ class CopySender:
             checksum=zlib.crc32(data),
             data=data,
         )
+        return OrderedChunk(**attrs.asdict(chunk), order=target.order) if target.order else chunk
 
     def _go_back_to(self, number: int) -> None:
         self._going_back_to = self._sent_number = number
@@ -228,6 +232,11 @@ class CopyReceiver:
     def installing(self) -> bool:
         """All chunks are staged and the store is replacing state and log."""
         return self._installing is not None
+
+    @property
+    def installs_ordered(self) -> bool:
+        """The copy that the store is installing was sent by another than the leader."""
+        return isinstance(self._installing, OrderedChunk)
 
     @property
     def index_on_its_way(self) -> Index | None:

@@ -1,7 +1,8 @@
 """Copies of whole shards, as the host sees them: who needs one, who is receiving one, and when it is installed.
 
-``outbound_copies`` and ``copy`` hold the transfers; this file ties them to Raft, to the feed, to the
-flush of applied state and to the outbox.
+``outbound_copies`` and ``copy`` hold the transfers; ``copy_orders``, ``ordered_copies`` and ``copy_admission`` are a
+leader's, a source's and a target's side of those that a leader lets others send (decision 0016). This file ties them
+to Raft, to the feed, to the flush of applied state and to the outbox.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from collections.abc import Callable
 
 from shardraft.config import Limits
 from shardraft.host.copy import CopyReceiver, CopyTarget, Received
+from shardraft.host.copy_admission import CopyAdmission
+from shardraft.host.copy_orders import CopyOrders
 from shardraft.host.events import CopyInstalled, CopyRejected, CopySpooled
 from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
-from shardraft.host.messages import CopyChunk, CopyReply
+from shardraft.host.messages import CopyChunk, CopyOrder, CopyReply, OrderedChunk
+from shardraft.host.ordered_copies import OrderedCopies
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.replica import Replica
@@ -35,6 +39,7 @@ class Copying:
     def __init__(
         self,
         limits: Limits,
+        first_order: int,
         outbound: OutboundCopies,
         outbox: Outbox,
         flushing: Flushing,
@@ -49,6 +54,9 @@ class Copying:
         self._tree = tree
         self._voters = voters
         self._touch = touch
+        self.orders = CopyOrders(limits, first_order, voters, outbox, self._send_ourselves)
+        self._ordered = OrderedCopies(limits, outbound, outbox, flushing, voters)
+        self._admission = CopyAdmission()
         self._receivers: dict[ShardId, CopyReceiver] = {}
         self._sources: dict[ShardId, int] = {}
         self._held: list[tuple[Replica, InstallCopy]] = []
@@ -56,7 +64,11 @@ class Copying:
     # Sending.
 
     def wanted_by_follower(self, voter: Voter, replica: ReplicaId, now_us: int) -> None:
-        """The follower's next entry is compacted here."""
+        """The follower's next entry is compacted here: let another send it a copy, or else do so."""
+        if not self.orders.give(voter, replica, now_us):
+            self._send_ourselves(voter, replica, now_us)
+
+    def _send_ourselves(self, voter: Voter, replica: ReplicaId, now_us: int) -> None:
         raft = voter.raft
         target = CopyTarget(voter.shard, voter.host_of(replica), 0, raft.term, raft.replica, replica)
         self._outbound.want(target, now_us)
@@ -67,6 +79,9 @@ class Copying:
     def leave(self, shard: ShardId, now_us: int) -> bool:
         """The replica of ``shard`` leaves this host: its copies end. False while the store works on one."""
         self._receivers.pop(shard, None)
+        self._admission.forget(shard)
+        self.orders.forget(shard)
+        self._ordered.forget(shard)
         return self._outbound.leave(shard, now_us)
 
     def connection_closed(self, connection: int, now_us: int) -> None:
@@ -87,17 +102,22 @@ class Copying:
 
     def index_on_its_way_to(self, shard: ShardId, replica: ReplicaId) -> Index:
         """The index of the copy that is on its way to that follower; 0 while it is not known."""
+        if self.orders.has_given(shard, replica):
+            return self.orders.index_on_its_way_to(shard, replica)
         voter = self._voters[shard]
         return self._outbound.index_on_its_way_to(shard, voter.host_of(replica))
 
     @property
     def deadline_us(self) -> int | None:
-        return self._outbound.next_deadline_us
+        due = (self._outbound.next_deadline_us, self.orders.deadline_us, self._ordered.deadline_us)
+        return min((deadline_us for deadline_us in due if deadline_us is not None), default=None)
 
     def turn(self, now_us: int) -> None:
         """Send what may be sent, and tell Raft and the feed what was finished or failed."""
         for connection, shard in self._tree.take_copies_wanted():
             self._outbound.want(CopyTarget(shard, connection=connection), now_us)
+        self.orders.turn(now_us)
+        self._ordered.turn(now_us)
         outbound = self._outbound
         if outbound.idle:
             return
@@ -118,7 +138,9 @@ class Copying:
             self._sent(target, None)
 
     def _sent(self, target: CopyTarget, index: Index | None) -> None:
-        if target.host:
+        if target.order:
+            self._ordered.ended(target, index)
+        elif target.host:
             voter = self._voters[target.shard]
             voter.raft.copy_finished(target.to_replica, index)
             self._touch(voter)
@@ -129,11 +151,36 @@ class Copying:
 
     # Receiving.
 
-    def chunk_from_leader(self, voter: Voter, host: HostId, chunk: CopyChunk, now_us: int) -> None:
-        """A follower takes a chunk of this term's leader, unless it needs no copy (section 7)."""
+    def ordered(self, voter: Voter, host: HostId, order: CopyOrder, now_us: int) -> None:
+        """The leader that is followed says who sends a copy to whom: this replica, to this replica, or neither."""
         raft = voter.raft
-        if not raft.accept_copy(chunk.from_replica, chunk.term, now_us):
+        if order.term < raft.term:
+            return  # It is of a leader that was.
+        if (order.term, order.from_replica) != (raft.term, raft.leader) or order.source == order.target:
+            raft.refuse(f"replica {order.from_replica} orders a snapshot in term {order.term}")
+        elif order.target == raft.replica:
+            if self._admission.admit(voter, order):
+                self._receiver(voter.shard).abandon()
+        elif order.source == raft.replica:
+            self._ordered.take(voter, host, order, now_us)
+        else:
+            self._ordered.withdraw(order, now_us)
+
+    def installs_ordered(self, shard: ShardId) -> bool:
+        """Whether the copy that is being installed here was sent by another than the leader."""
+        receiver = self._receivers.get(shard)
+        return receiver is not None and receiver.installs_ordered
+
+    def chunk_for_follower(self, voter: Voter, host: HostId, chunk: CopyChunk, now_us: int) -> None:
+        """A follower takes what its leader sends, or ordered another to send, unless it needs no copy (section 7)."""
+        raft = voter.raft
+        if isinstance(chunk, OrderedChunk):
+            if not self._admission.admits(voter, chunk):
+                return
+        elif not raft.accept_copy(chunk.from_replica, chunk.term, now_us):
             return
+        elif self._admission.withdraw(voter.shard):
+            self._receiver(voter.shard).abandon()
         own_index = raft.commit_index
         if raft.log.term_at(chunk.index) == chunk.index_term:
             own_index = max(own_index, chunk.index)  # It holds that very entry: the log is enough.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from shardraft.host.voter import Voter
 from shardraft.kv.requests import FollowerStatus
 from shardraft.raft.leader import Leader
-from shardraft.raft.progress import Progress
-from shardraft.types import NO_HOST, Index
+from shardraft.raft.progress import Progress, ProgressState
+from shardraft.types import NO_HOST, Index, ReplicaId
 
 
 def followers_of(voter: Voter, now_us: int) -> tuple[FollowerStatus, ...]:
@@ -43,6 +43,18 @@ def live_followers(voter: Voter, now_us: int) -> list[Progress]:
         return []
     silence_us_max = voter.raft.election_timeout_us_max
     return [progress for progress in leader.followers if now_us - heard_us(leader, progress) <= silence_us_max]
+
+
+def sources_of_copies(voter: Voter, target: ReplicaId, index_min: Index, now_us: int) -> list[Progress]:
+    """The members that live and are fed from the log, and so can send ``target`` a copy at ``index_min`` or later."""
+    members = {member.replica for member in voter.raft.membership.members} - {target}
+    return [
+        progress
+        for progress in live_followers(voter, now_us)
+        if progress.replica in members
+        and progress.state is ProgressState.REPLICATE
+        and progress.match_index >= index_min
+    ]
 
 
 def held_by_live_followers(voter: Voter, now_us: int) -> list[Index]:

@@ -18,7 +18,17 @@ from shardraft.host.departure import Departure
 from shardraft.host.disk_watch import DiskWatch
 from shardraft.host.flushing import Flushing
 from shardraft.host.making import ReplicaMaker, first_state
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNotice, Round, RoundReply, ShardMessage
+from shardraft.host.messages import (
+    CopyChunk,
+    CopyOrder,
+    CopyOrderReply,
+    CopyReply,
+    HashCheck,
+    RemovalNotice,
+    Round,
+    RoundReply,
+    ShardMessage,
+)
 from shardraft.host.outbound_copies import OutboundCopies
 from shardraft.host.outbox import Outbox
 from shardraft.host.pending import PendingRequests
@@ -93,7 +103,9 @@ class Host:
         else:
             self.residence.begin(recovered, now_us)
         outbound = OutboundCopies(config.limits, first_number, store.read_chunk, self._log_first_index)
-        self.copying = Copying(config.limits, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch)
+        self.copying = Copying(
+            config.limits, first_number, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch
+        )
         self.compaction = Compaction(config.limits, self.flushing, self.copying, self.commits.compact, self.outbox)
         cutting = Cutting(self.voters, self.tree.feed, self.copying, self.commits)
         self.administration = Administration(
@@ -183,9 +195,13 @@ class Host:
             return
         self._touched[message.shard] = voter
         if isinstance(message, CopyChunk):
-            self.copying.chunk_from_leader(voter, host, message, now_us)
+            self.copying.chunk_for_follower(voter, host, message, now_us)
         elif isinstance(message, CopyReply):
             self.copying.reply_of_follower(host, message, now_us)
+        elif isinstance(message, CopyOrder):
+            self.copying.ordered(voter, host, message, now_us)
+        elif isinstance(message, CopyOrderReply):
+            self.copying.orders.answered(voter, message, now_us)
         elif isinstance(message, HashCheck):
             voter.check_hash(message, host)
         elif isinstance(message, RemovalNotice):

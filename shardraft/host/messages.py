@@ -6,6 +6,7 @@ are numbered from 0; the receiver asks for the next it needs, so a broken link r
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final, TypeAlias
 
 import attrs
@@ -35,6 +36,57 @@ class CopyChunk:
     chunks: int
     checksum: int
     data: bytes
+
+
+@attrs.frozen(slots=True)
+class OrderedChunk(CopyChunk):
+    """A chunk from a replica that the leader of ``term`` ordered to send the copy, by the ``CopyOrder`` of that number.
+
+    ``from_replica`` is that replica's, which is not the leader.
+    """
+
+    order: int
+
+
+@attrs.frozen(slots=True)
+class CopyOrder:
+    """The leader of ``term`` lets replica ``source`` send ``target`` a copy at ``index_min`` or later (decision 0016).
+
+    It goes to both of them. ``order`` is above every number that the leader's host used before, so of two orders
+    for one target in one term the higher counts. An order that names the leader as its source withdraws the former.
+    """
+
+    shard: ShardId
+    term: Term
+    from_replica: ReplicaId
+    to_replica: ReplicaId
+    order: int
+    index_min: Index
+    source: ReplicaId
+    target: ReplicaId
+
+
+class CopyOrderOutcome(IntEnum):
+    """What has come of an order."""
+
+    SENDING = 1
+    """The copy is being made, is being sent or waits for its turn."""
+    INSTALLED = 2
+    FAILED = 3
+    """The source cannot send one, or the target fell silent or refused it."""
+
+
+@attrs.frozen(slots=True)
+class CopyOrderReply:
+    """What has come of ``order`` so far; the copy is at ``index``, 0 while that is not known."""
+
+    shard: ShardId
+    term: Term
+    from_replica: ReplicaId
+    to_replica: ReplicaId
+    order: int
+    index: Index
+    outcome: CopyOrderOutcome
 
 
 @attrs.frozen(slots=True)
@@ -112,7 +164,10 @@ class RoundReply:
 ROUND_CHANGES_MAX: Final = 4_096
 """Changes in one Round, and exceptions in one RoundReply; further ones follow with the next. More are refused."""
 
-ShardMessage: TypeAlias = RaftMessage | CopyChunk | CopyReply | HashCheck | RemovalNotice
+CopyMessage: TypeAlias = CopyChunk | OrderedChunk | CopyReply | CopyOrder | CopyOrderReply
+"""What replicas of a shard tell each other of full copies."""
+
+ShardMessage: TypeAlias = RaftMessage | CopyMessage | HashCheck | RemovalNotice
 """What one replica of a shard tells another."""
 
 PeerMessage: TypeAlias = ShardMessage | Round | RoundReply

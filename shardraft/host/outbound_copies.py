@@ -129,6 +129,10 @@ class OutboundCopies:
         """This host no longer leads ``shard``, or its followers changed: their copies end; learners' go on."""
         self._forget(lambda key: key[0] == shard and key[1] != NO_HOST, now_us)
 
+    def forget_follower(self, shard: ShardId, host: HostId, now_us: int) -> None:
+        """The copy for the follower on ``host`` is not to be sent any more."""
+        self._forget(lambda key: key == (shard, host, 0), now_us)
+
     def leave(self, shard: ShardId, now_us: int) -> bool:
         """``shard`` leaves this host: nothing of it is sent any more. False while a snapshot of it is being spooled."""
         self._forget(lambda key: key[0] == shard, now_us)
@@ -166,6 +170,11 @@ class OutboundCopies:
     def idle(self) -> bool:
         """There is nothing to send, to begin, to drop or to say, and no time that matters."""
         return not (self._snapshots or self._transfers or self._waiting or self._commands)
+
+    @property
+    def is_full(self) -> bool:
+        """One more copy would have to wait."""
+        return len(self._transfers) + len(self._waiting) >= self._limits.copies_max
 
     def needed_above(self, shard: ShardId) -> Index | None:
         """The lowest index of a snapshot of ``shard`` that is sent, or kept for more: entries above it are needed.
@@ -239,7 +248,7 @@ class OutboundCopies:
         while self._waiting and len(self._transfers) < self._limits.copies_max:
             key = next(iter(self._waiting))
             target = self._waiting.pop(key)
-            snapshot = self._snapshot_for(target.shard, now_us)
+            snapshot = self._snapshot_for(target, now_us)
             snapshot.senders += 1
             sender = CopySender(target, self._limits, self._read_chunk)
             self._transfers[key] = _Transfer(sender, snapshot)
@@ -247,12 +256,17 @@ class OutboundCopies:
                 sender.begin(snapshot.copy)
             self._note(target, "copy begun")
 
-    def _snapshot_for(self, shard: ShardId, now_us: int) -> _Snapshot:
-        """The current snapshot of ``shard`` if our log still follows it, else one to be spooled."""
+    def _snapshot_for(self, target: CopyTarget, now_us: int) -> _Snapshot:
+        """The current snapshot of the shard if the log that follows it is still there, else one to be spooled.
+
+        What follows is in our log, or in that of the leader who ordered the copy.
+        """
+        shard = target.shard
+        index_min = target.index_min if target.order else self._log_first_index(shard) - 1
         for snapshot in tuple(self._snapshots.values()):
             if snapshot.shard != shard or not snapshot.is_current:
                 continue
-            if snapshot.copy is None or snapshot.copy.index + 1 >= self._log_first_index(shard):
+            if snapshot.copy is None or snapshot.copy.index >= index_min:
                 return snapshot
             snapshot.is_current = False
             self._drop_if_unused(snapshot, now_us)

@@ -100,7 +100,7 @@ class Residence:
             return
         voter = self._voters.get(shard)
         place = self._shard_of(shard)
-        is_of_leader = isinstance(message, AppendEntries | Heartbeat | CopyChunk)
+        is_of_leader = type(message) in (AppendEntries, Heartbeat, CopyChunk)
         if place is None:
             self._outbox.notes.append(Refused(shard, f"a message of host {host} for a shard that no map has"))
         elif not is_of_leader or (voter is not None and replica < voter.raft.replica):

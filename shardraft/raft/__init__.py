@@ -30,7 +30,7 @@ make a new entry look persisted (decision 0003).
 
 A snapshot is installed by the caller, between two calls::
 
-    raft.accept_copy(from_replica, term, now_us)     # for every part of it: is the sender this term's leader?
+    raft.accept_copy(from_replica, term, now_us)     # for every part of it that the leader sends: does it lead?
     if raft.begin_restore(index, index_term):        # is it wanted? nothing is appended from here on
         install(...)                                 # after all writes under way: state first, then the log
         raft.restore(index, index_term, membership)  # or raft.abandon_restore()

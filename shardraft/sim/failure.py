@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+TRAIL_LINES: Final = 40
+"""How many of the last things that happened a failure tells."""
+
 
 class SimulationFailure(AssertionError):
     """A promise was broken, or a program crashed, in a simulated world.

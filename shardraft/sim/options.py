@@ -81,6 +81,7 @@ def vary_config(random: Random) -> HostConfig:
             copy_bytes_per_second_max=pick((0, 100_000, 64 << 20)),
             copy_chunks_in_flight_max=pick((1, 4)),
             copy_keep_ms=pick((200, 10_000)),
+            copy_order_ms_max=pick((200, 2_000)),
             copy_retry_ms=pick((50, 300)),
             copy_silence_ms_max=pick((500, 2_000)),
             feed_bytes_in_flight_max=pick((2_000, 4 << 20)),

@@ -11,7 +11,8 @@ from shardraft.sim.crash_points import Point
 TORN: Final = "torn batch"
 STOPPED: Final = "stop at a damaged record"
 REFUSED: Final = "refusal of a disk"
-HAPPENINGS: Final = (TORN, STOPPED, REFUSED, *[point.crash for point in Point])
+SENT_BY_FOLLOWER: Final = "copy sent by a follower"
+HAPPENINGS: Final = (TORN, STOPPED, REFUSED, SENT_BY_FOLLOWER, *[point.crash for point in Point])
 """What ``World.happened`` counts: what a fault may lead to, depending on where it meets the hosts."""
 
 

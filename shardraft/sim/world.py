@@ -26,7 +26,7 @@ from shardraft.sim.clock import Agenda, DriftingClock
 from shardraft.sim.codec import PlainCodec
 from shardraft.sim.crash_points import CrashPoint
 from shardraft.sim.disk import SimDisk
-from shardraft.sim.failure import SimulationFailure
+from shardraft.sim.failure import TRAIL_LINES, SimulationFailure
 from shardraft.sim.invariants import Invariants
 from shardraft.sim.judge import Judge
 from shardraft.sim.narration import Standings, show
@@ -35,7 +35,7 @@ from shardraft.sim.operator import Operator
 from shardraft.sim.options import SimulationOptions, vary_config, vary_router, vary_workload
 from shardraft.sim.peers import ParentLink, PeerLinks
 from shardraft.sim.process import Process
-from shardraft.sim.report import REFUSED, STOPPED, TORN
+from shardraft.sim.report import REFUSED, SENT_BY_FOLLOWER, STOPPED, TORN
 from shardraft.sim.settled import is_caught_up, is_settled
 from shardraft.sim.store import SimStore
 from shardraft.sim.trace import Listener, Trace
@@ -46,8 +46,6 @@ from shardraft_router.core import RouterCore, RouterLimits
 LEARNERS_FROM: Final[HostId] = 101
 CLIENTS_FROM: Final[Node] = 1001
 """Voter hosts are numbered from 1, learners and clients from here."""
-
-_TRAIL_LINES: Final = 40
 
 
 class World:
@@ -61,7 +59,7 @@ class World:
         self.network = Network(self.agenda, self.random)
         self.config: HostConfig = options.config or vary_config(self.random)
         self.codec = PlainCodec()
-        self.trail: deque[str] = deque(maxlen=_TRAIL_LINES)
+        self.trail: deque[str] = deque(maxlen=TRAIL_LINES)
         self.happened: dict[str, int] = {}
         """How often each of the ``HAPPENINGS`` came to pass."""
         self.on_elected: Callable[[Process], None] = lambda process: None
@@ -335,13 +333,15 @@ class World:
 
     def process_stepped(self, process: Process, event: object) -> None:
         """The trace holds all that hosts take in."""
+        assert process.host is not None
         if type(event) is RequestReceived:
             self.invariants.note_request(process.node, event)
         elif type(event) is PeerFrameReceived:
-            assert process.host is not None
             self.invariants.pre_votes.taken(process.host, event)
         elif type(event) is CopyInstalled:
             self.copies_installed += 1
+            if process.host.copying.installs_ordered(event.shard):
+                self.count(SENT_BY_FOLLOWER)
             self.invariants.flushed.check_all(process.node, event.shard)
         elif type(event) is ReplicaCreated:
             self.invariants.replica_created(process.node, event.shard)

@@ -6,7 +6,18 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNotice, Round, RoundReply
+from shardraft.host.messages import (
+    CopyChunk,
+    CopyOrder,
+    CopyOrderOutcome,
+    CopyOrderReply,
+    CopyReply,
+    HashCheck,
+    OrderedChunk,
+    RemovalNotice,
+    Round,
+    RoundReply,
+)
 from shardraft.raft.contact import Place
 from shardraft.raft.messages import (
     AppendEntries,
@@ -31,6 +42,8 @@ _ONE: Final = struct.Struct("<IIIIQQ")
 _TWO: Final = struct.Struct("<IIIIQQQ")
 _THREE: Final = struct.Struct("<IIIIQQQQ")
 _CHUNK: Final = struct.Struct("<IIIIQQQQII")
+_ORDERED_CHUNK: Final = struct.Struct("<IIIIQQQQIIQ")
+_ORDER: Final = struct.Struct("<IIIIQQQII")
 
 # number | version, and then what the kind adds; its lists are payloads.
 _ROUND: Final = struct.Struct("<QQQ")
@@ -182,6 +195,43 @@ def _unpack_copy_replies(rows: Rows, _: Any) -> Sequence[CopyReply]:
     ]
 
 
+def _pack_ordered_chunk(message: OrderedChunk) -> bytes:
+    return _pack_copy_chunk(message) + message.order.to_bytes(8, "little")
+
+
+def _unpack_ordered_chunks(rows: Rows, chunks: Any) -> Sequence[OrderedChunk]:
+    return [
+        OrderedChunk(shard, term, sender, target, copy_id, index, index_term, number, count, checksum, data, order)
+        for (shard, sender, target, checksum, term, copy_id, index, index_term, number, count, order), data in zip(
+            rows, data_list(chunks, len(rows)), strict=True
+        )
+    ]
+
+
+def _pack_copy_order(message: CopyOrder) -> bytes:
+    m = message
+    return _ORDER.pack(m.shard, m.from_replica, m.to_replica, 0, m.term, m.order, m.index_min, m.source, m.target)
+
+
+def _unpack_copy_orders(rows: Rows, _: Any) -> Sequence[CopyOrder]:
+    return [
+        CopyOrder(shard, term, sender, receiver, order, index_min, source, target)
+        for shard, sender, receiver, _, term, order, index_min, source, target in rows
+    ]
+
+
+def _pack_copy_order_reply(message: CopyOrderReply) -> bytes:
+    m = message
+    return _TWO.pack(m.shard, m.from_replica, m.to_replica, m.outcome, m.term, m.order, m.index)
+
+
+def _unpack_copy_order_replies(rows: Rows, _: Any) -> Sequence[CopyOrderReply]:
+    return [
+        CopyOrderReply(shard, term, sender, target, order, index, _OUTCOMES[outcome])
+        for shard, sender, target, outcome, term, order, index in rows
+    ]
+
+
 def _pack_hash_check(message: HashCheck) -> bytes:
     m = message
     return _TWO.pack(m.shard, m.from_replica, m.to_replica, 0, m.term, m.index, m.applied_hash)
@@ -243,7 +293,9 @@ def _read_shards(column: bytes) -> tuple[int, ...]:
 
 
 _ENTRIES: Final = Payloads("entries", lambda message: [entry.encoded for entry in message.entries])
+_OUTCOMES: Final = {int(outcome): outcome for outcome in CopyOrderOutcome}
 _CHUNKS: Final = Payloads("chunks", lambda message: (message.data,))
+_ORDERED_CHUNKS: Final = Payloads("orderedData", lambda message: (message.data,))
 _ROUND_LISTS: Final = Payloads("roundLists", _lists_of_round)
 _EXCEPTED: Final = Payloads("excepted", lambda message: (_pack_shards(message.excepted),))
 
@@ -275,5 +327,10 @@ PEER_KINDS: Final[dict[type, Kind]] = {
     CommitAdvance: RecordKind(14, "commitAdvances", _ONE, _pack_commit_advance, _unpack_commit_advances),
     HashCheck: RecordKind(15, "hashChecks", _TWO, _pack_hash_check, _unpack_hash_checks),
     RemovalNotice: RecordKind(16, "removalNotices", _PLAIN, _pack_removal_notice, _unpack_removal_notices),
+    CopyOrder: RecordKind(17, "copyOrders", _ORDER, _pack_copy_order, _unpack_copy_orders),
+    CopyOrderReply: RecordKind(18, "copyOrderReplies", _TWO, _pack_copy_order_reply, _unpack_copy_order_replies),
+    OrderedChunk: RecordKind(
+        19, "orderedChunks", _ORDERED_CHUNK, _pack_ordered_chunk, _unpack_ordered_chunks, _ORDERED_CHUNKS
+    ),
 }
 """What travels between voter hosts."""

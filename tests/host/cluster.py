@@ -5,6 +5,7 @@ The simplest driver a host can have, for tests of the host alone; faults are the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from shardraft.config import HostConfig
@@ -83,6 +84,8 @@ class Cluster:
     def __init__(self, hosts: int = 3, shards: int = 2, config: HostConfig | None = None) -> None:
         self.config = config or HostConfig()
         self.now_us = 1_000_000
+        self.loses: Callable[[int, int, object], bool] = lambda source, target, message: False
+        """Whether a message between voter hosts is lost; asked of each, in the order in which they are sent."""
         places = tuple(HostPlace(host, f"host{host}:1") for host in range(1, hosts + 1))
         self.shard_map = ShardMap.bootstrap(CLUSTER_ID, places, shards, Partitioning.HASH)
         self.processes: dict[int, Process] = {}
@@ -176,9 +179,10 @@ class Cluster:
 
     def _send(self, process: Process, messages: tuple[tuple[int, tuple[object, ...]], ...]) -> None:
         for host, of_host in messages:
-            receiver = self.processes.get(host)
+            receiver, source = self.processes.get(host), process.host.host
             if receiver is not None:
-                event: Event = PeerFrameReceived(self.now_us, process.host.host, of_host)  # type: ignore[arg-type]
+                arriving = tuple(message for message in of_host if not self.loses(source, host, message))
+                event: Event = PeerFrameReceived(self.now_us, source, arriving)  # type: ignore[arg-type]
                 receiver.host.step(event)
 
     def _change_replica(self, process: Process, command: ReplicaCommand) -> None:

@@ -7,7 +7,7 @@ import pytest
 from shardraft.config import Limits
 from shardraft.host.copy import CopyTarget
 from shardraft.host.events import CopySpooled
-from shardraft.host.messages import CopyReply
+from shardraft.host.messages import CopyChunk, CopyReply, OrderedChunk
 from shardraft.host.outbound_copies import CopiesReady, OutboundCopies
 from shardraft.host.turn import DropCopy, SpoolCopy
 from shardraft.types import Index, ShardId
@@ -317,3 +317,36 @@ def test_without_a_limit_chunks_leave_at_once() -> None:
     receivers = Receivers(1, chunks=1000, chunk_bytes=100_000, limits=Limits(copy_bytes_per_second_max=1 << 20))
     receivers.run_until(SECOND_US)
     assert receivers.finished_us == {}
+
+
+def ordered(index_min: Index, order: int = 9) -> CopyTarget:
+    return CopyTarget(7, host=4, term=5, from_replica=2, to_replica=4, order=order, index_min=index_min)
+
+
+def test_an_ordered_copy_is_one_that_the_leaders_log_follows_whatever_follows_it_here() -> None:
+    source = Source()
+    source.want(learner(1))
+    source.first_index[7] = 200
+    source.want(ordered(100))
+    assert source.commands == [SpoolCopy(7, FIRST_ID)], "the snapshot at 100 is shared"
+    source.index = 150
+    source.want(ordered(101, order=10))
+    assert source.commands[1:] == [SpoolCopy(7, FIRST_ID + 1)]
+
+
+def test_chunks_of_an_ordered_copy_name_the_order() -> None:
+    source = Source()
+    source.want(ordered(100), FOLLOWER)
+    chunks = [chunk for _, chunk in source.turn().chunks]
+    assert {chunk.order for chunk in chunks if isinstance(chunk, OrderedChunk)} == {9}
+    assert {chunk.to_replica: type(chunk) for chunk in chunks} == {4: OrderedChunk, 3: CopyChunk}
+
+
+def test_a_host_is_full_while_one_more_copy_would_have_to_wait() -> None:
+    source = Source(Limits(copies_max=2))
+    source.want(learner(1))
+    assert not source.copies.is_full
+    source.want(ordered(1))
+    assert source.copies.is_full
+    source.copies.forget_follower(7, 4, source.now_us)
+    assert not source.copies.is_full

@@ -8,6 +8,7 @@ import pytest
 
 from shardraft.config import HostConfig, Limits
 from shardraft.sim.cluster import Cluster
+from shardraft.sim.report import SENT_BY_FOLLOWER
 from shardraft.types import HostId
 
 WRITES_WHILE_AWAY = 500
@@ -56,6 +57,10 @@ class Story:
         return replica.machine.last_applied >= self.cluster.world.invariants.commit_index(1) - 5
 
     @property
+    def sent_by_followers(self) -> int:
+        return self.cluster.world.happened.get(SENT_BY_FOLLOWER, 0)
+
+    @property
     def copies_installed(self) -> int:
         return self.cluster.world.copies_installed
 
@@ -69,7 +74,7 @@ def test_a_follower_under_a_fast_writer_needs_one_copy_and_then_lives_on_the_log
     story.write_until(lambda: story.has_caught_up(behind))
     story.write(1000)
     assert story.has_caught_up(behind)
-    assert story.copies_installed == 1
+    assert (story.copies_installed, story.sent_by_followers) == (1, 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,3 +108,16 @@ def test_a_dead_follower_does_not_pin_the_log() -> None:
     story.cluster.run(seconds=2)
     story.write(1)
     assert log.log_bytes <= 3_000
+
+
+def test_the_leader_takes_over_when_the_follower_that_sends_a_copy_dies() -> None:
+    story = Story(copy_bytes_per_second_max=5_000, copy_order_ms_max=1_000)
+    behind, source = story.cluster.followers()
+    story.fall_behind(behind)
+    outbound = story.cluster.host(source).copying
+    story.write_until(lambda: outbound.index_on_its_way_to(1, behind) > 0)
+    story.cluster.crash(source)
+    story.cluster.run_until(lambda: story.copies_installed > 0, seconds_max=60)
+    assert story.sent_by_followers == 0
+    story.cluster.restart(source)
+    story.cluster.run_until(lambda: story.has_caught_up(behind) and story.has_caught_up(source), seconds_max=60)

@@ -28,9 +28,13 @@ from shardraft.errors import (
 )
 from shardraft.host.messages import (
     CopyChunk,
+    CopyOrder,
+    CopyOrderOutcome,
+    CopyOrderReply,
     CopyReply,
     HashCheck,
     LinkMessage,
+    OrderedChunk,
     PeerMessage,
     RemovalNotice,
     Round,
@@ -185,6 +189,16 @@ PEER_MESSAGES: Final[tuple[PeerMessage, ...]] = (
     RoundReply(90, version=12, excepted=(7, 9)),
     RoundReply(91, version=12),
 )
+ORDERED_MESSAGES: Final[tuple[PeerMessage, ...]] = (
+    CopyOrder(7, 4, 1, 2, order=5 << 32, index_min=8, source=2, target=3),
+    CopyOrderReply(7, 4, 2, 1, order=5 << 32, index=9, outcome=CopyOrderOutcome.SENDING),
+    OrderedChunk(7, 4, 2, 3, 6, 9, 3, number=1, chunks=2, checksum=1, data=b"chunk" * 20, order=5 << 32),
+    CopyChunk(7, 4, 1, 3, copy_id=6, index=9, index_term=3, number=0, chunks=2, checksum=2, data=b"leader's"),
+    OrderedChunk(7, 4, 2, 3, 6, 9, 3, number=0, chunks=2, checksum=0xFFFFFFFF, data=b"", order=2**64 - 1),
+    CopyOrder(7, 4, 1, 3, order=2**64 - 1, index_min=8, source=1, target=3),
+    CopyOrderReply(7, 4, 2, 1, order=5 << 32, index=9, outcome=CopyOrderOutcome.INSTALLED),
+    CopyOrderReply(7, 4, 2, 1, order=5 << 32, index=0, outcome=CopyOrderOutcome.FAILED),
+)
 LINK_MESSAGES: Final[tuple[LinkMessage, ...]] = (
     ChildHello(9, "127.0.0.1:5009", (DescendantPlace(10, "127.0.0.1:5010", 2, 9),)),
     ParentHello(1, 0, (1,), SHARD_MAP),
@@ -325,6 +339,7 @@ FORMATS: Final[dict[str, Format]] = {
         f"reply_{name}": Format(encode_reply, decode_reply, reply) for name, reply in REPLIES.items() if name != "error"
     },
     "peer_frame": Format(encode_peer_frame, decode_peer_frame, PEER_MESSAGES),
+    "peer_frame_orders": Format(encode_peer_frame, decode_peer_frame, ORDERED_MESSAGES),
     "peer_frame_keep": Format(encode_peer_frame, decode_peer_frame, (TimeoutNow(7, 4, 1, 2, keep=True),)),
     "link_frame": Format(encode_link_frame, decode_link_frame, LINK_MESSAGES),
     "hello": Format(encode_hello, decode_hello, HELLO),

@@ -6,7 +6,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shardraft.host.messages import CopyChunk, CopyReply, HashCheck, RemovalNotice, Round, RoundReply
+from shardraft.host.messages import (
+    CopyChunk,
+    CopyOrder,
+    CopyOrderOutcome,
+    CopyOrderReply,
+    CopyReply,
+    HashCheck,
+    OrderedChunk,
+    RemovalNotice,
+    Round,
+    RoundReply,
+)
 from shardraft.kv.commands import DELETE, PUT, Batch, BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
 from shardraft.kv.requests import (
@@ -216,6 +227,9 @@ peer_messages = tuples_of(
         st.builds(TimeoutNow, *_between, st.booleans()),
         st.builds(HashCheck, *_between, u64, u64),
         st.builds(RemovalNotice, *_between),
+        st.builds(CopyOrder, *_between, u64, u64, u32, u32),
+        st.builds(CopyOrderReply, *_between, u64, u64, st.sampled_from(CopyOrderOutcome)),
+        st.builds(OrderedChunk, *_between, u64, u64, u64, u32, u32, u32, data, u64),
         st.builds(Round, u64, u64, u64, tuples_of(st.builds(Place, *_between)), tuples_of(u32)),
         st.builds(RoundReply, u64, u64, tuples_of(u32)),
         *_copies,

@@ -13,9 +13,11 @@ import capnp
 import pytest
 
 from shardraft.errors import ErrorCode, InvalidArgument, ProtocolError, StorageError
+from shardraft.host.messages import CopyOrderOutcome, CopyOrderReply
 from shardraft.kv.commands import DELETE, PUT, Batch, BatchResult
 from shardraft.kv.requests import Consistency, ScanRequest, WriteReply
 from shardraft.wire.client import CapnpBatchCodec, UnknownRequest, decode_reply, decode_request
+from shardraft.wire.peer import decode_peer_frame, encode_peer_frame
 from shardraft.wire.schema import ITEMS_MAX, load
 from tests.wire.refusal import TYPED, assert_ours, refused
 from tests.wire.samples import CODEC, FORMATS
@@ -149,6 +151,16 @@ def test_a_message_that_says_nothing_is_refused(decode: Callable[[bytes], Any], 
     message = getattr(load("client"), struct_name).new_message()
     message.none = None
     error = refused(decode, message.to_bytes())
+    assert isinstance(error, ProtocolError)
+    assert error.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_an_unknown_outcome_of_an_order_is_refused() -> None:
+    reply = CopyOrderReply(7, 4, 2, 1, order=5, index=9, outcome=CopyOrderOutcome.SENDING)
+    encoded = encode_peer_frame((reply,))
+    place = encoded.index(struct.pack("<IIIIQ", 7, 2, 1, 1, 4)) + 12
+    damaged = encoded[:place] + struct.pack("<I", 4) + encoded[place + 4 :]
+    error = refused(decode_peer_frame, damaged)
     assert isinstance(error, ProtocolError)
     assert error.code is ErrorCode.INVALID_ARGUMENT
 

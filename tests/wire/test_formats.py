@@ -50,6 +50,10 @@ def test_a_status_from_before_memberships_were_told_is_understood() -> None:
     assert decoded == attrs.evolve(sample, shards=sample.shards[:1])
 
 
+def test_a_frame_from_before_copies_were_ordered_is_understood() -> None:
+    assert FORMATS["peer_frame"].decode((GOLDEN / "older" / "peer_frame.bin").read_bytes()) == samples.PEER_MESSAGES
+
+
 @pytest.mark.parametrize("name", sorted(set(GOLDEN_BYTES) - STORED))
 def test_every_message_is_one_frame_of_one_segment(name: str) -> None:
     encoded = GOLDEN_BYTES[name]
@@ -72,7 +76,8 @@ def test_every_error_class_has_a_sample() -> None:
 
 
 def test_every_message_between_hosts_has_a_kind_and_a_sample() -> None:
-    assert set(get_args(PeerMessage)) == set(PEER_KINDS) == {type(message) for message in samples.PEER_MESSAGES}
+    of_peers = (*samples.PEER_MESSAGES, *samples.ORDERED_MESSAGES)
+    assert set(get_args(PeerMessage)) == set(PEER_KINDS) == {type(message) for message in of_peers}
     assert set(get_args(LinkMessage)) == set(LINK_KINDS) == {type(message) for message in samples.LINK_MESSAGES}
 
 
