@@ -257,13 +257,6 @@ def test_a_leader_takes_no_ordered_chunk(ordered: Orders) -> None:
     assert (turn.copies, state_of(ordered.leader)) == ((), before)
 
 
-def test_an_ordered_chunk_makes_no_replica(ordered: Orders) -> None:
-    """Only what a leader says does."""
-    hear(ordered, ordered.slow, ordered.source, chunk_of(ordered, to_replica=99))
-    turn = ordered.slow.host.begin_turn(ordered.cluster.now_us)
-    assert (turn.replicas, turn.copies) == ((), ())
-
-
 @pytest.mark.parametrize("wrong", ["sender", "later term", "earlier term", "source is target"])
 def test_orders_of_another_than_the_leader_are_not_followed(ordered: Orders, wrong: str) -> None:
     source, slow = raft_of(ordered.source), raft_of(ordered.slow)

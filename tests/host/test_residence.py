@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from shardraft.config import HostConfig, Limits
 from shardraft.errors import NotLeader
 from shardraft.host.events import PeerFrameReceived
-from shardraft.host.messages import RemovalNotice
+from shardraft.host.messages import CopyChunk, OrderedChunk, RemovalNotice
 from shardraft.host.turn import ReplicaJoined, ReplicaLeft
 from shardraft.kv.requests import Consistency, ReadReply, WriteReply
 from shardraft.raft.membership import MembershipChange
@@ -121,6 +122,16 @@ def test_a_replica_that_was_made_and_heard_nothing_more_has_no_vote_and_disturbs
     cluster.run(5)
     assert not new.host.voters[SHARD].raft.is_voter
     assert cluster.leader_of(SHARD).host.voters[SHARD].raft.term == term
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_a_copy_makes_a_replica_when_the_leader_sends_it_and_not_when_another_does(
+    cluster: Cluster, is_ordered: bool
+) -> None:
+    new = cluster.processes[NEW_HOST]
+    chunk = CopyChunk(SHARD, 9, 1, NEW_REPLICA, 1, 5, 9, 0, 2, 0, b"")
+    hear(cluster, new, 1, OrderedChunk(**attrs.asdict(chunk), order=7) if is_ordered else chunk)
+    assert holders(cluster) == ([1, 2, 3] if is_ordered else [1, 2, 3, NEW_HOST])
 
 
 @pytest.mark.parametrize("shard", [SHARD, 99])
