@@ -272,12 +272,12 @@ class Copying:
         self._note(event.shard, f"a copy was rejected: {event.reason}")
 
     def _end_install(self, shard: ShardId, reply: CopyReply | None) -> Replica:
-        """The replica may take entries, apply and serve again; its source hears how it went."""
+        """The replica may take entries, apply and serve again, unless it stopped; its source hears how it went."""
         source = self._sources.pop(shard)
         voter = self._voters.get(shard)
         replica: Replica = voter if voter is not None else self._tree.replicas[shard]
         replica.installing = False
-        replica.serving = True
+        replica.serving = voter is None or not voter.stopped
         if voter is not None:
             self._touch(voter)
             if reply is not None:

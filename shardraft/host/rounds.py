@@ -178,7 +178,7 @@ class Rounds:
         contact = peer.contact
         peer.followed.add(place.shard)
         contact.left.discard(place.shard)
-        known = voter is not None and voter.is_at(place.from_replica, host)
+        known = voter is not None and not voter.stopped and voter.is_at(place.from_replica, host)
         if voter is not None and known and voter.raft.rest(contact, place, now_us):
             self._touch(voter)
             return

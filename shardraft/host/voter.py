@@ -224,7 +224,7 @@ class Voter(Replica):
         if Reconfigured in kinds:
             self._roster.reconfigured()
         if StateLost in kinds:
-            self._stop()
+            self._stop(self.raft.now_us)
 
     def _fail_waiting(self) -> None:
         """What was appended may still commit under the next leader: its outcome is unknown (PROTOCOL)."""
@@ -257,7 +257,7 @@ class Voter(Replica):
         difference = comparing.difference(machine.hash_checks, machine.last_applied)
         if difference is not None:
             self._outbox.notes.append(ReplicaStopped(self.shard, *difference))
-            self._stop()
+            self._stop(self.raft.now_us)
 
     def _tell_hash(self, index: Index, applied_hash: int) -> None:
         raft = self.raft
@@ -268,6 +268,10 @@ class Voter(Replica):
 
     def leave(self, now_us: int) -> None:
         """This replica has left its group: it is about to be removed, and nobody is to wait for it."""
+        self._stop(now_us)
+
+    def _stop(self, now_us: int) -> None:
+        """Take part in nothing any more; those who wait for an answer, or for a sign of life, are told so."""
         raft = self.raft
         contact = raft.resting_on
         raft.wake(now_us)  # A leader's group rests on contacts, which would go on for it.
@@ -282,11 +286,6 @@ class Voter(Replica):
         self._reads_asked.clear()
         for pending in waiting:
             self._pending.fail(pending, self._not_leader())
-
-    def _stop(self) -> None:
-        self.stopped = True
-        self.serving = False
-        self._fail_waiting()
 
     # What applying calls.
 

@@ -7,7 +7,15 @@ import attrs
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.log import RaftLog
 from shardraft.raft.membership import UNKNOWN, decode_membership
-from shardraft.raft.messages import AppendEntriesReply, HeartbeatReply, RaftMessage, RequestVote, RequestVoteReply
+from shardraft.raft.messages import (
+    AppendEntriesReply,
+    CommitAdvance,
+    Heartbeat,
+    HeartbeatReply,
+    RaftMessage,
+    RequestVote,
+    RequestVoteReply,
+)
 from shardraft.raft.ready import BecameLeader, HardState, LogSummary, LogWrite
 from shardraft.types import Index, Membership, ReplicaId, ShardId, Term
 
@@ -136,6 +144,7 @@ class Law:
     def __init__(self) -> None:
         self.leaders: dict[Term, ReplicaId] = {}
         self.votes: dict[tuple[Term, ReplicaId], ReplicaId] = {}
+        self.acknowledged: dict[tuple[Term, ReplicaId], Index] = {}
         self.appended: dict[tuple[Index, Term], tuple[Entry, Term]] = {}
         self.memberships: dict[tuple[Index, Term], Membership] = {}
         self.committed: dict[Index, Entry] = {}
@@ -191,7 +200,7 @@ class Law:
         return self.committed[index].kind == EntryKind.MEMBERSHIP
 
     def check_message(self, message: RaftMessage, disk: Disk) -> None:
-        """Nothing is promised before it is persisted."""
+        """Nothing is promised before it is persisted, and nobody is told of more than it acknowledged itself."""
         durable = disk.hard_state
         later = durable.current_term > message.term
         if isinstance(message, RequestVote):
@@ -204,5 +213,10 @@ class Law:
             assert durable.current_term >= message.term
             if message.success:
                 assert later or disk.last_index >= message.match_index, "an acknowledgement of what is not durable"
+                place = message.term, message.from_replica
+                self.acknowledged[place] = max(message.match_index, self.acknowledged.get(place, 0))
+        elif isinstance(message, Heartbeat | CommitAdvance):
+            acknowledged = self.acknowledged.get((message.term, message.to_replica), 0)
+            assert message.commit_index <= acknowledged, f"the receiver acknowledged no more than {acknowledged}"
         elif isinstance(message, HeartbeatReply):
             assert durable.current_term >= message.term

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardraft.raft.ready import TransferBegan, TransferGivenUp
+from shardraft.raft.ready import StateLost, TransferBegan, TransferGivenUp
 from tests.raft.world import World
 
 SEEDS = range(120)
@@ -17,6 +17,8 @@ def test_a_random_world_breaks_no_law_and_recovers(seed: int) -> None:
     world.recover()
     refused = [reason for replica in world.cluster.nodes for reason in world.cluster.refusals(replica)]
     assert refused == [], "correct replicas never send what must be refused"
+    lost = [note for node in world.cluster.nodes.values() for note in node.notes if isinstance(note, StateLost)]
+    assert lost == [], "disks that keep what they said they keep are never accused"
 
 
 def test_the_same_seed_makes_the_same_world() -> None:

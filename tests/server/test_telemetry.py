@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from shardraft.errors import ErrorCode
+from shardraft.host.turn import ReplicaStopped
 from shardraft.learner.ready import WHOLE_LINK, LearnerNote
-from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Reconfigured, Refused
+from shardraft.raft.ready import BecameFollower, BecameLeader, Campaigned, Reconfigured, Refused, StateLost
 from shardraft.server import telemetry as module
 from shardraft.server.telemetry import PROVOKED_LINES_MAX, PROVOKED_WINDOW_SECONDS, Telemetry, log_to_stderr
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, HandlerFailed
@@ -98,6 +99,15 @@ def test_losing_the_lead_is_told_and_the_steps_of_an_election_are_for_debugging(
         ("debug", "became-follower"),
         ("info", "became-follower"),
         ("debug", "became-follower"),
+    ]
+
+
+def test_a_replica_that_stops_is_an_error(capsys: Captured) -> None:
+    telemetry = speaker("error")
+    telemetry.record((StateLost(1, 2, 9, 7), ReplicaStopped(3, 8, 2)))
+    assert said(capsys) == [
+        {"level": "error", "event": "state-lost", "shard": 1, "term": 2, "index": 9, "last_index": 7},
+        {"level": "error", "event": "replica-stopped", "shard": 3, "index": 8, "about": 2},
     ]
 
 
