@@ -97,11 +97,7 @@ class Host:
             self.touch,
             recovered.shard_map,
         )
-        if is_learner:
-            for stored in recovered.shards:
-                self._add_followed(stored)
-        else:
-            self.residence.begin(recovered, now_us)
+        self._begin(recovered, is_learner, now_us)
         outbound = OutboundCopies(config.limits, first_number, store.read_chunk, self._log_first_index)
         self.copying = Copying(
             config.limits, first_number, outbound, self.outbox, self.flushing, self.tree, self.voters, self.touch
@@ -133,6 +129,13 @@ class Host:
             shard_map,
             now_us,
         )
+
+    def _begin(self, recovered: Recovered, is_learner: bool, now_us: int) -> None:
+        if not is_learner:
+            self.residence.begin(recovered, now_us)
+            return
+        for stored in recovered.shards:
+            self._add_followed(stored)
 
     def _add_followed(self, stored: RecoveredShard) -> None:
         replica = self._maker.learner(stored)

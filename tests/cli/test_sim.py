@@ -12,6 +12,7 @@ import pytest
 
 from shardraft.cli import main
 from shardraft.sim.failure import SimulationFailure
+from shardraft.sim.report import HAPPENINGS
 from shardraft.sim.shrink import Shrunk
 from tests.dev_cluster import SHARDRAFT
 
@@ -95,10 +96,10 @@ def test_faults_are_named_by_their_numbers(text: str, capsys: Captured) -> None:
 
 
 def test_a_world_may_have_faults_of_some_kinds_only(capsys: Captured) -> None:
-    assert main.run(["sim", "--seed", "3", "--seconds", "5", "--kinds", "crash leader, flap", "--json"]) == 0
+    assert main.run(["sim", "--seed", "3", "--seconds", "10", "--kinds", "crash leader, flap", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["faults"] > 0
-    assert set(report["faults_by_kind"]) == {"crash leader", "flap"}
+    assert set(report["faults_by_kind"]) - set(HAPPENINGS) == {"crash leader", "flap"}
 
 
 def test_the_command_that_shows_a_world_again_names_its_kinds_and_its_spares(
