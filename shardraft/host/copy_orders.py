@@ -155,6 +155,11 @@ class CopyOrders:
         return given.index if given is not None else 0
 
     @property
+    def idle(self) -> bool:
+        """No order stands."""
+        return not self._given
+
+    @property
     def deadline_us(self) -> int | None:
         """When ``turn`` has something to do; None while no order stands."""
         due = [min(each.asked_us + self._ask_us, each.answered_us + self._silence_us) for each in self._given.values()]

@@ -60,6 +60,8 @@ class Copying:
         self._receivers: dict[ShardId, CopyReceiver] = {}
         self._sources: dict[ShardId, int] = {}
         self._held: list[tuple[Replica, InstallCopy]] = []
+        self.deadline_us: int | None = None
+        """When the next ``turn`` is due, as the last one saw it; None while there is nothing to copy."""
 
     # Sending.
 
@@ -107,20 +109,22 @@ class Copying:
         voter = self._voters[shard]
         return self._outbound.index_on_its_way_to(shard, voter.host_of(replica))
 
-    @property
-    def deadline_us(self) -> int | None:
-        due = (self._outbound.next_deadline_us, self.orders.deadline_us, self._ordered.deadline_us)
-        return min((deadline_us for deadline_us in due if deadline_us is not None), default=None)
-
     def turn(self, now_us: int) -> None:
         """Send what may be sent, and tell Raft and the feed what was finished or failed."""
         for connection, shard in self._tree.take_copies_wanted():
             self._outbound.want(CopyTarget(shard, connection=connection), now_us)
+        self.deadline_us = None
+        if self.orders.idle and self._ordered.idle and self._outbound.idle:
+            return  # The case of nearly every turn.
         self.orders.turn(now_us)
         self._ordered.turn(now_us)
+        if not self._outbound.idle:
+            self._send(now_us)
+        due = (self._outbound.next_deadline_us, self.orders.deadline_us, self._ordered.deadline_us)
+        self.deadline_us = min((deadline_us for deadline_us in due if deadline_us is not None), default=None)
+
+    def _send(self, now_us: int) -> None:
         outbound = self._outbound
-        if outbound.idle:
-            return
         deadline_us = outbound.next_deadline_us
         if deadline_us is not None and deadline_us <= now_us:
             outbound.tick(now_us)

@@ -132,6 +132,11 @@ class OrderedCopies:
             self._outbound.forget_follower(key[0], taken.host, now_us)
 
     @property
+    def idle(self) -> bool:
+        """No order is kept."""
+        return not self._taken
+
+    @property
     def deadline_us(self) -> int | None:
         """When one that waits for a flush has waited long enough; None while none waits."""
         waiting = [

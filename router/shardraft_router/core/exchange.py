@@ -154,7 +154,9 @@ class Exchange:
             return
         lanes, self.lanes_to_flush = self.lanes_to_flush, []
         for pace in self.paces.values():
-            pace.look(sum(len(lane.pending) for lane in lanes if lane.pace is pace), now_us)
+            # How much waits matters only while something is under way.
+            waiting = sum([len(lane.pending) for lane in lanes if lane.pace is pace]) if pace.under_way else 0
+            pace.look(waiting, now_us)
         for lane in lanes:
             if lane.pace.open:
                 lane.queued = False
