@@ -15,6 +15,12 @@ from shardraft.types import INTEGER_MAX, NO_SHARD, HostId, ShardId
 
 _NEVER_US: Final = INTEGER_MAX
 
+_HEARTBEATS: Final = 2
+"""So many heartbeats lie between two rounds: what an idle host costs is being woken, and rounds are all that wakes it."""
+
+_ROUNDS_MIN: Final = 5
+"""Within the shortest election timeout there are so many rounds, unless heartbeats are that rare."""
+
 
 class _Peer:
     """The rounds to one host, and those from it.
@@ -45,7 +51,7 @@ class Rounds:
     alone, so whatever goes wrong with them costs a wake-up or an election, never a promise. All rounds of
     a host leave in one turn, at once if they would leave soon anyway when one of a peer arrives, and an answer
     that excepts nothing goes along with the next of them: hosts fall into step, and two of them exchange one
-    frame each way in a heartbeat.
+    frame each way between two rounds.
     """
 
     def __init__(
@@ -60,8 +66,9 @@ class Rounds:
         self._voters = voters
         self._outbox = outbox
         self._touch = touch
-        self._heartbeat_us = config.heartbeat_ms * 1000
         self._silence_us = config.election_timeout_ms * 1000
+        heartbeat_us = config.heartbeat_ms * 1000
+        self._round_us = max(heartbeat_us, min(_HEARTBEATS * heartbeat_us, self._silence_us // _ROUNDS_MIN))
         self._peers: dict[HostId, _Peer] = {}
         self._due_us = 0
 
@@ -110,11 +117,11 @@ class Rounds:
             return
         for host, peer in self._peers.items():
             if self._has_rounds(peer):
-                self._due_us = now_us + self._heartbeat_us
+                self._due_us = now_us + self._round_us
                 peer.sent += 1
                 self._outbox.to_host(host, self._round(peer))
             if peer.owes:
-                self._due_us = now_us + self._heartbeat_us
+                self._due_us = now_us + self._round_us
                 self._answer(host, peer)
 
     def _has_rounds(self, peer: _Peer) -> bool:
@@ -157,7 +164,7 @@ class Rounds:
         peer.owes = True
         if peer.contact.left or peer.version != message.version or not self._has_rounds(peer):
             self._answer(host, peer)
-        if self._due_us - now_us <= self._heartbeat_us // 2:
+        if self._due_us - now_us <= self._round_us // 2:
             self._due_us = min(self._due_us, now_us)
 
     def _answer(self, host: HostId, peer: _Peer) -> None:

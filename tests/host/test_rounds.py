@@ -94,7 +94,7 @@ def test_a_hundred_idle_groups_cost_as_many_messages_as_two() -> None:
     cluster.forget()
     cluster.run(5)
     assert set(cluster.sent) == {Round, RoundReply}
-    assert cluster.sent[Round] <= 6 * (5 * 20 + 1)
+    assert cluster.sent[Round] <= 6 * (5 * 10 + 1)
 
 
 def test_a_write_wakes_its_group_and_it_rests_again(cluster: Wire) -> None:
@@ -107,16 +107,31 @@ def test_a_write_wakes_its_group_and_it_rests_again(cluster: Wire) -> None:
     assert all_rest(cluster.processes.values())
 
 
-def test_two_hosts_that_follow_each_other_exchange_one_frame_each_way_in_a_heartbeat(cluster: Wire) -> None:
+def test_two_hosts_that_follow_each_other_exchange_one_frame_each_way_in_two_heartbeats(cluster: Wire) -> None:
     cluster.run(2)
     cluster.forget()
     cluster.frames.clear()
     cluster.run(1)
-    heartbeats = 1000 // RaftConfig().heartbeat_ms
+    rounds = 1000 // (2 * RaftConfig().heartbeat_ms)
     follow_each_other = [pair for pair, count in cluster.frames.items() if count]
     assert follow_each_other
-    assert max(cluster.frames.values()) <= heartbeats + 2
+    assert max(cluster.frames.values()) <= rounds + 2
     assert cluster.sent[RoundReply] >= cluster.sent[Round] - len(follow_each_other), "and every round is answered"
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_ms", "round_ms"),
+    [(50, 100), (80, 100), (150, 150)],
+    ids=["two heartbeats", "a fifth of the election timeout", "no more often than heartbeats"],
+)
+def test_how_far_rounds_lie_apart(heartbeat_ms: int, round_ms: int) -> None:
+    config = HostConfig(raft=RaftConfig(heartbeat_ms=heartbeat_ms, election_timeout_ms=500))
+    cluster = Wire(config=config)
+    cluster.run(HANDED_BACK_SECONDS)
+    cluster.frames.clear()
+    cluster.run(3)
+    assert all_rest(cluster.processes.values())
+    assert 3000 // round_ms - 3 <= max(cluster.frames.values()) <= 3000 // round_ms + 3
 
 
 def test_a_linearizable_read_sends_a_round_of_the_groups_own(cluster: Wire) -> None:
