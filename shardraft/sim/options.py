@@ -100,6 +100,7 @@ def vary_router(random: Random, config: HostConfig) -> RouterLimits:
         paced_operations_min=random.choice((1, 2, 16)),
         paced_ms_min=random.choice((1, 10, 100)),
         back_off_ms_max=random.choice((20, 300)),
+        map_refresh_ms=random.choice((300, 30_000)),
     )
 
 

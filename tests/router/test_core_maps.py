@@ -267,6 +267,28 @@ def test_a_new_host_in_a_new_map_is_connected_to() -> None:
     assert at(4) in seen.connected
 
 
+def test_a_host_that_joined_is_heard_of_while_all_calls_succeed() -> None:
+    cluster = FakeCluster(shards=1)
+    seen = world(cluster, map_refresh_ms=1_000)
+    asked = count_map_requests(seen)
+    cluster.shard_map = attrs.evolve(cluster.shard_map, hosts=(*cluster.shard_map.hosts, HostPlace(4, at(4))))
+    for _ in range(30):
+        seen.put(b"key")
+        seen.pass_time(0.1)
+    assert len(asked) in (3, 4), "the fourth is of the new host, since every host is asked when it is connected"
+    assert at(4) in seen.connected
+
+
+def test_nobody_is_asked_for_the_map_while_nothing_is_called() -> None:
+    seen = world(map_refresh_ms=1_000)
+    asked = count_map_requests(seen)
+    seen.pass_time(30)
+    assert asked == []
+    seen.put(b"key")
+    seen.settle()
+    assert len(asked) == 1
+
+
 def test_a_leader_that_the_map_does_not_have_is_asked_for_and_found_within_the_same_epoch() -> None:
     """Hosts come, and voters change, without a key changing its shard."""
     cluster = FakeCluster(shards=1)

@@ -290,7 +290,7 @@ class RouterCore:
     def flush(self, now_us: int) -> None:
         """Send everything that may be sent. Call it after any other input, before ``take``."""
         self._exchange.flush_lanes(now_us)
-        if self._exchange.strays or self._unmapped or self._exchange.map_is_old:
+        if self._unmapped or self._maps.is_wanted(now_us):
             self._maps.refresh(now_us)
         if self._host_calls.waiting:
             self._host_calls.flush(now_us)

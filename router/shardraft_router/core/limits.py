@@ -57,6 +57,8 @@ class RouterLimits:
     """The longest wait between two attempts."""
     redirects_max: int = _positive(4)
     """Leader hints followed at once; after these a hint is followed only after a wait."""
+    map_refresh_ms: int = _positive(30_000)
+    """While calls go on, a host is asked this often for the map: hosts come and go without any call failing."""
     learners_max: int = _positive(4)
     """Learners to which a router keeps connections for stale reads."""
     learners_refresh_ms: int = _positive(5_000)

@@ -7,7 +7,7 @@ from typing import Final
 
 from shardraft.errors import ErrorCode, ProtocolError, ShardraftError
 from shardraft.kv.requests import ClientReply, ErrorReply, MapReply, MapRequest
-from shardraft_router.core.exchange import Exchange
+from shardraft_router.core.exchange import NEVER_US, Exchange
 from shardraft_router.core.links import Link, Links
 
 _PATIENCE_US: Final = 5_000_000
@@ -26,7 +26,7 @@ class MapAttempt:
     def answered(self, link: Link, reply: ClientReply, now_us: int) -> None:
         self.source.ended()
         if isinstance(reply, MapReply):
-            self.source.is_fresh()
+            self.source.is_fresh(now_us)
             self.source.heard(link, reply, now_us)
         elif not isinstance(reply, ErrorReply):
             raise ProtocolError(
@@ -40,11 +40,14 @@ class MapAttempt:
 class MapSource:
     """Every host is asked when it is connected, and one is asked again while anything waits for a newer map.
 
-    ``heard`` is called with each reply. The wait between two refreshes grows while they do not help.
+    ``heard`` is called with each reply. The wait between two refreshes grows while they do not help. Now and then one
+    is asked though nothing waits for it: somebody whose calls all succeed would never hear of a host that
+    joined, and have nobody to go to once those that it knows are gone.
     """
 
     __slots__ = (
         "_asked_learners_us",
+        "_due_us",
         "_exchange",
         "_failures",
         "_links",
@@ -63,6 +66,7 @@ class MapSource:
         self._resume_us = 0
         self._under_way = 0
         self._asked_learners_us = 0
+        self._due_us = NEVER_US
 
     def ask(self, link: Link, now_us: int) -> None:
         self._under_way += 1
@@ -71,9 +75,15 @@ class MapSource:
     def ended(self) -> None:
         self._under_way -= 1
 
-    def is_fresh(self) -> None:
+    def is_fresh(self, now_us: int) -> None:
         """A map was heard; if it does not help, somebody says so again."""
         self._exchange.map_is_old = False
+        self._due_us = now_us + self._exchange.limits.map_refresh_ms * 1000
+
+    def is_wanted(self, now_us: int) -> bool:
+        """Whether something waits for a newer map, or calls go on and the one that is known was heard long ago."""
+        exchange = self._exchange
+        return bool(exchange.strays or exchange.map_is_old or (exchange.requests and now_us >= self._due_us))
 
     def prefer(self, link: Link) -> None:
         """The host of ``link`` refused something for its map, so it is the one to ask."""
