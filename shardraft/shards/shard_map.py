@@ -145,9 +145,10 @@ class ShardMap:
 
     def locate(self, key: bytes) -> tuple[Shard, bytes]:
         """The shard of a *user's* key, and its routing key."""
-        if self.partitioning is Partitioning.HASH:
+        by_slot = self._by_slot
+        if by_slot:
             slot = slot_of(key, self.slots)
-            return self._by_slot[slot], slot.to_bytes(SLOT_BYTES, "big") + key
+            return by_slot[slot], slot.to_bytes(SLOT_BYTES, "big") + key
         return self.shard_of(key), key
 
     def routing_key(self, key: bytes) -> bytes:

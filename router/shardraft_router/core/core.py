@@ -7,7 +7,7 @@ from random import Random
 
 from shardraft.errors import InvalidArgument, ProtocolError, TooLarge, Unavailable
 from shardraft.kv.commands import ANY_REVISION, BatchCodec
-from shardraft.kv.requests import ClientReply, Consistency, LearnerPlace, MapReply
+from shardraft.kv.requests import STALE, ClientReply, Consistency, LearnerPlace, MapReply
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import HostId
 from shardraft_router.core.batches import FrozenBatch
@@ -144,7 +144,7 @@ class RouterCore:
         """Read one key. Raises TypeError or InvalidArgument for what is no key."""
         if not isinstance(key, bytes) or not 0 < len(key) <= self.limits.key_bytes_max:
             check_key(key, self.limits)
-        if consistency is Consistency.STALE:
+        if consistency is STALE:
             self._replicas.need()
         lanes = self._lanes
         if deadline_us < self._exchange.expiry_us:
@@ -218,7 +218,7 @@ class RouterCore:
 
     def _start(self, call: Call) -> None:
         self._note_deadline(call.deadline_us)
-        if isinstance(call, PageCall | ReadCall | ReadGroup) and call.consistency is Consistency.STALE:
+        if isinstance(call, PageCall | ReadCall | ReadGroup) and call.consistency is STALE:
             self._replicas.need()
         if self._lanes is None:
             self._unmapped.append(call)

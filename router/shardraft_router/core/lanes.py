@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shardraft.errors import InvalidArgument
-from shardraft.kv.requests import Consistency
+from shardraft.kv.requests import STALE, Consistency
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import ShardId
 from shardraft_router.core.batches import FrozenBatch, regroup
@@ -63,7 +63,7 @@ class Lanes:
             self.reads[shard] = ReadLane(route, Consistency.LINEARIZABLE, route, self._exchange, paces[Pacing.HALVES])
             route.lanes = (self.writes[shard], self.reads[shard])
             stale = ReplicaTarget(self._replicas, self._exchange)
-            self.stale_reads[shard] = ReadLane(route, Consistency.STALE, stale, self._exchange, paces[Pacing.FREE])
+            self.stale_reads[shard] = ReadLane(route, STALE, stale, self._exchange, paces[Pacing.FREE])
         for stray in moving:
             self.route(stray)
 
@@ -86,7 +86,7 @@ class Lanes:
             self._exchange.complete(stray)  # It waited for nothing but a map.
 
     def read_lane(self, shard: ShardId, consistency: Consistency) -> ReadLane:
-        return (self.stale_reads if consistency is Consistency.STALE else self.reads)[shard]
+        return (self.stale_reads if consistency is STALE else self.reads)[shard]
 
     def _route_batch(self, batch: FrozenBatch) -> None:
         pieces = regroup(batch, self.shard_map)
