@@ -82,6 +82,10 @@ class Copying:
         """The replica of ``shard`` leaves this host: its copies end. False while the store works on one."""
         self._receivers.pop(shard, None)
         self._admission.forget(shard)
+        return self.stop_sending(shard, now_us)
+
+    def stop_sending(self, shard: ShardId, now_us: int) -> bool:
+        """Nobody is sent a copy of ``shard`` any more, nor let send one. False while the store works on one."""
         self.orders.forget(shard)
         self._ordered.forget(shard)
         return self._outbound.leave(shard, now_us)

@@ -330,6 +330,7 @@ class Host:
         if voter.collect(now_us):
             self.copying.leadership_lost(voter.shard, now_us)
         if voter.stopped:
+            self._give_to_nobody(voter.shard, now_us)
             return
         for write in voter.take_writes():
             self.commits.write(write)
@@ -344,10 +345,18 @@ class Host:
             if voter.stopped:
                 return
         voter.compare()
+        if voter.stopped:
+            self._give_to_nobody(voter.shard, now_us)
+            return
         voter.pass_on_reads(self.reads)
         self.tree.committed(voter)
         if voter.log.log_bytes > self.compaction.log_bytes_max:
             self.compaction.look(voter, now_us)
+
+    def _give_to_nobody(self, shard: ShardId, now_us: int) -> None:
+        """The replica here has stopped: what is wrong with it must not reach learners, nor others as a copy."""
+        self.tree.feed.remove_shard(shard)
+        self.copying.stop_sending(shard, now_us)
 
     def _apply(self, voter: Voter, now_us: int) -> None:
         if self.flushing.stalled or voter.installing:

@@ -81,6 +81,42 @@ def test_a_stopped_replica_answers_nobody_and_says_what_it_is(cluster: Cluster) 
     assert all(status.role != "stopped" for status in reply.shards if status.shard != SHARD)
 
 
+def test_a_stopped_replica_feeds_no_learner(cluster: Cluster) -> None:
+    astray = follower_of(cluster)
+    learner = cluster.add_learner(101, parent=astray.host.host)
+    write(cluster, 1, 2)
+    cluster.run(1)
+    followed = learner.host.replicas[SHARD]
+    assert followed.machine.last_applied == astray.host.voters[SHARD].machine.last_applied
+    astray.host.voters[SHARD].machine.applied_hash ^= 1
+    write(cluster, 10, 2 * EVERY)
+    assert stops(astray)
+    last_applied = followed.machine.last_applied
+    write(cluster, 30, EVERY)
+    cluster.run(2)
+    assert followed.machine.last_applied == last_applied
+    [child] = astray.host.tree.feed.children()
+    assert SHARD not in [status.shard for status in child.shards], "and it knows, and may ask elsewhere"
+
+
+def test_a_stopped_replica_ends_the_copies_that_it_sends() -> None:
+    limits = Limits(hash_check_entries=EVERY, log_bytes_max=2_000, flush_age_ms_max=100)
+    cluster = Cluster(config=HostConfig(limits=limits))
+    cluster.run(3)
+    astray = follower_of(cluster)
+    write(cluster, 1, 40)
+    cluster.run(1)
+    cluster.add_learner(101, parent=astray.host.host)
+    cluster.run(1)
+    assert astray.host.copying.needed_above(SHARD) is not None, "a snapshot is sent, and kept for whoever asks next"
+    astray.host.voters[SHARD].machine.applied_hash ^= 1
+    write(cluster, 50, 2 * EVERY)
+    assert stops(astray)
+    cluster.run(1)
+    assert astray.host.copying.needed_above(SHARD) is None
+    assert astray.host.copying.deadline_us is None
+
+
 @pytest.mark.parametrize("index", [0, TERM_MAX + 1, 2**64 - 1])
 def test_an_impossible_index_is_refused(cluster: Cluster, index: int) -> None:
     leader, follower = cluster.leader_of(SHARD).host, follower_of(cluster)
