@@ -152,10 +152,10 @@ class Residence:
     def asked_for_vote(self, voter: Voter, host: HostId, replica: ReplicaId) -> None:
         """A member, as far as the kept log tells, would be elected: tell it if it is applied here that it left.
 
-        Its leader would send it the log, and may not be asked: a configuration that was never committed, by which
-        that replica goes, may be one without the leader.
+        The leader sends it the log too, but may not be asked: a configuration that was never committed, by which
+        that replica goes, may be one without the leader. Nor may the log reach back to where theirs agree.
         """
-        if voter.raft.role is not Role.LEADER and _has_left(voter, replica, host):
+        if _has_left(voter, replica, host):
             self._tell(voter, host, replica)
 
     def _tell(self, voter: Voter, host: HostId, replica: ReplicaId) -> None:
