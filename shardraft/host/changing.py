@@ -49,11 +49,11 @@ def _change(voter: Voter, request: ChangeMembersRequest) -> MembershipChange:
     removed = membership.replica_on(request.remove)
     if request.remove != NO_HOST and removed == NO_REPLICA:
         raise InvalidArgument(f"host {request.remove} holds no replica of shard {voter.shard}")
-    add = () if request.add == NO_HOST else (Member(_next_replica(voter), request.add),)
+    add = () if request.add == NO_HOST else (Member(next_replica(voter), request.add),)
     return MembershipChange(add, () if removed == NO_REPLICA else (removed,))
 
 
-def _next_replica(voter: Voter) -> ReplicaId:
+def next_replica(voter: Voter) -> ReplicaId:
     """A number that no replica of the shard ever had (PROTOCOL, members): above all that the log and the state know."""
     configurations = [voter.raft.membership, *voter.raft.configurations.since(0)]
     known = [member.replica for each in configurations for member in each.members]

@@ -41,6 +41,7 @@ from shardraft.host.rounds import Rounds
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
+from shardraft.raft.messages import RequestPreVote
 from shardraft.raft.ready import HardState, LogSummary, Role
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import HostId, Index, ShardId
@@ -210,6 +211,8 @@ class Host:
         elif isinstance(message, RemovalNotice):
             self.residence.told(voter, now_us)
         else:
+            if type(message) is RequestPreVote:
+                self.residence.asked_for_vote(voter, host, message.from_replica)
             voter.raft.step(message, now_us)
 
     def _peer_connected(self, event: events.PeerConnected) -> None:

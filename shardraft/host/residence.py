@@ -134,27 +134,33 @@ class Residence:
         It has when its own number was given out by then and is none of a member. A leader goes through
         with its retirement first (thesis 4.2.2).
         """
-        machine, replica = voter.machine, voter.raft.replica
-        has_left = (
-            machine.last_replica >= replica
-            and machine.membership != b""
-            and decode_membership(machine.membership).host_of(replica) != self._host
-        )
+        has_left = _has_left(voter, voter.raft.replica, self._host)
         if has_left and voter.raft.role is Role.LEADER:
             return
-        voter.judged_membership = machine.membership
+        voter.judged_membership = voter.machine.membership
         if has_left:
             self._leave(voter, now_us)
 
     def stranger(self, voter: Voter, host: HostId, message: ShardMessage) -> None:
         """``host`` may not speak for the replica that it names. If that has left, it does not know: tell it."""
-        raft = voter.raft
         if voter.has_removed(message.from_replica):
             if isinstance(message, RequestPreVote | RequestVote) and not voter.stopped:
-                notice = RemovalNotice(voter.shard, raft.term, raft.replica, message.from_replica)
-                self._outbox.to_host(host, notice)
+                self._tell(voter, host, message.from_replica)
             return
         self._outbox.notes.append(Refused(voter.shard, f"a message of host {host} for another replica"))
+
+    def asked_for_vote(self, voter: Voter, host: HostId, replica: ReplicaId) -> None:
+        """A member, as far as the kept log tells, would be elected: tell it if it is applied here that it left.
+
+        The leader sends it the log too, but may not be asked: a configuration that was never committed, by which
+        that replica goes, may be one without the leader. Nor may the log reach back to where theirs agree.
+        """
+        if _has_left(voter, replica, host):
+            self._tell(voter, host, replica)
+
+    def _tell(self, voter: Voter, host: HostId, replica: ReplicaId) -> None:
+        raft = voter.raft
+        self._outbox.to_host(host, RemovalNotice(voter.shard, raft.term, raft.replica, replica))
 
     def told(self, voter: Voter, now_us: int) -> None:
         """Another member knows that it is committed that ``voter`` has left."""
@@ -207,3 +213,10 @@ class Residence:
     def leader_hint(self, shard: ShardId) -> HostId:
         """Who may lead a shard that this host does not hold."""
         return self.former_leaders.get(shard, NO_HOST)
+
+
+def _has_left(voter: Voter, replica: ReplicaId, host: HostId) -> bool:
+    """Whether ``voter`` has applied a configuration in which ``replica``, given out by then, has no part."""
+    machine = voter.machine
+    given_out = machine.last_replica >= replica and machine.membership != b""
+    return given_out and decode_membership(machine.membership).host_of(replica) != host

@@ -394,5 +394,5 @@ class Leader(RoleState):
         """The snapshot for ``replica`` is installed at ``index``, or failed (None)."""
         progress = self.progress.get(replica)
         if progress is not None and progress.copying:
-            progress.copy_finished(index, self.raft.now_us)
+            progress.copy_finished(index, self.raft.log.last_index, self.raft.now_us)
             self.raft.has_ready = True

@@ -191,13 +191,15 @@ class Progress:
         """A connection exists again: probe at once."""
         self._probing = False
 
-    def copy_finished(self, index: Index | None, now_us: int) -> None:
+    def copy_finished(self, index: Index | None, last_index: Index, now_us: int) -> None:
         """The snapshot at ``index`` is installed there, or failed (None): probe from what is now known.
 
-        After a failure the probe waits for a sign of life, lest a failing copy is wanted again at once.
+        After a failure the probe waits for a sign of life, lest a failing copy is wanted again at once. It asks at
+        the end of the log: who refuses a copy may hold more than is known, and would refuse the next one, too.
         """
         self.become_probe()
         if index is None:
+            self.next_index = last_index + 1
             self._await_sign_of_life(now_us)
         else:
             self.next_index = max(self.next_index, index + 1)

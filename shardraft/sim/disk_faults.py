@@ -14,6 +14,7 @@ from typing import Protocol
 
 from shardraft.host.events import DiskSpace
 from shardraft.kv.commands import Stored
+from shardraft.sim.network import Node
 from shardraft.sim.process import Process
 from shardraft.sim.store import COPY_NONCES, SimStore
 from shardraft.sim.world import World
@@ -25,12 +26,13 @@ class Schedule(Protocol):
 
     world: World
     random: Random
+    is_running: bool
 
     def later(self, between_us: tuple[int, int], action: Callable[[], object]) -> None:
         """Do ``action``, the end of a fault, after a while; healing may have been faster."""
         ...
 
-    def crash(self, process: Process) -> None:
+    def crash(self, process: Process, down_us: tuple[int, int] = ...) -> None:
         """Kill a process, and start it again after a while."""
         ...
 
@@ -38,8 +40,12 @@ class Schedule(Protocol):
         """Start a process that is down."""
         ...
 
-    def leave_alone(self, process: Process) -> None:
-        """Cut a host off from most others, for a while."""
+    def cut(self, what: str, directions: list[tuple[Node, Node]], between_us: tuple[int, int]) -> None:
+        """Let nothing arrive in these directions for a while; ``what`` tells the trace why."""
+        ...
+
+    def uncut(self, directions: list[tuple[Node, Node]]) -> None:
+        """Let everything arrive in these directions again."""
         ...
 
 

@@ -11,20 +11,18 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from shardraft.host.events import StopAsked
 from shardraft.sim.crash_points import OF_A_COPY, CrashPoint, Point
 from shardraft.sim.disk_faults import DiskFaults
 from shardraft.sim.kinds import Fault, name_of, named
+from shardraft.sim.leader_faults import LeaderFaults
 from shardraft.sim.member_faults import MemberFaults
-from shardraft.sim.network import LinkQuality, Node
+from shardraft.sim.network import LinkQuality, Node, bad_quality, both_ways, show_directions
 from shardraft.sim.process import Process
 from shardraft.sim.world import World
 
 _BETWEEN_US: Final = (50_000, 2_500_000)
 """The wait from one fault to the next; several may be under way."""
 _KINDS_MIN: Final = 3
-_LONELY_AFTER_US_MAX: Final = (300, 2_500)
-"""A new leader has reached nobody by then, or it may have reached one and not another, or opened its term."""
 
 
 class Faults:
@@ -44,10 +42,8 @@ class Faults:
         self._when = Random(world.random.getrandbits(64))
         self._seed = world.random.getrandbits(64)
         self.random = world.random
-        self._running = False
-        self._short_reigns = self._lonely_reigns = False
-        self._alone: list[Node] = []
-        world.on_elected = self.leader_elected
+        self.is_running = False
+        self.leaders = LeaderFaults(self)
         self._kinds = self._choose_kinds()
 
     def _choose_kinds(self) -> list[Fault]:
@@ -59,13 +55,8 @@ class Faults:
     def kinds(self) -> list[Fault]:
         """Every kind of fault that this world can have."""
         kinds: list[Fault] = [
-            self._crash_leader,
-            self._depose_leader,
-            self._shorten_reigns,
-            self._cut_new_leaders,
+            *self.leaders.kinds,
             self._crash_any,
-            self._stop_leader,
-            self._restart_followers,
             self._crash_at_point,
             self._crash_in_copy,
             self._crash_all,
@@ -81,25 +72,25 @@ class Faults:
             *DiskFaults(self).kinds,
         ]
         if self._world.options.spares:
-            kinds += MemberFaults(self).kinds
+            kinds += MemberFaults(self, self.leaders).kinds
         if self._world.learners():
             kinds += [self._crash_learner, self._cut_learner]
         return kinds
 
     def start(self) -> None:
         """Break something soon, and go on."""
-        self._running = True
+        self.is_running = True
         self._schedule()
 
     def stop(self) -> None:
         """Begin nothing more."""
-        self._running = False
+        self.is_running = False
 
     def _schedule(self) -> None:
         self._world.agenda.after(self._when.randrange(*_BETWEEN_US), self._strike)
 
     def _strike(self) -> None:
-        if not self._running:
+        if not self.is_running:
             return
         self.struck += 1
         if self._only is None or self.struck in self._only:
@@ -117,7 +108,7 @@ class Faults:
         self._world.agenda.after(self.random.randrange(*between_us), self._end, action)
 
     def _end(self, action: Callable[[], object]) -> None:
-        if self._running:
+        if self.is_running:
             action()
 
     # Crashes.
@@ -133,123 +124,8 @@ class Faults:
         if not process.is_up:
             self._world.start_process(process.node)
 
-    def _crash_leader(self) -> bool:
-        leader = self._leader()
-        if leader is not None:
-            self.crash(leader)
-        return leader is not None
-
-    def _leader(self) -> Process | None:
-        leaders = [leader for shard in self._world.shard_map.shards if (leader := self._world.leader_of(shard.shard))]
-        return self.random.choice(leaders) if leaders else None
-
-    def _depose_leader(self) -> bool:
-        """A leader is cut off from its peers alone, and they hear at once that their connections closed.
-
-        They elect another while it still believes that it leads, and clients reach both. Sometimes it is
-        heard no more but still hears, late, what they said before.
-        """
-        leader = self._leader()
-        if leader is None:
-            return False
-        host = leader.node
-        others = [other for other in self._hosts() if other != host]
-        outward, inward = [(host, other) for other in others], [(other, host) for other in others]
-        if self.random.random() < 0.5:
-            self._depose(host, others, outward + inward)
-            return True
-        for direction in inward:
-            quality = LinkQuality(delay_us=self.random.randrange(50_000, 500_000), jitter_us=1_000)
-            self._world.network.special[direction] = quality
-        self.later((100_000, 700_000), lambda: self._depose(host, others, outward))
-        return True
-
-    def _depose(self, host: Node, others: list[Node], directions: list[tuple[Node, Node]]) -> None:
-        for other in others:
-            self._world.peers.reset(other, host)
-        self._cut(f"depose {host}", directions, (100_000, 2_500_000))
-        self.later((500_000, 2_500_000), lambda: self._good_links(host))
-
-    def _restart_followers(self) -> bool:
-        """All hosts but a leader's lose their power for a moment, and that one is cut off from them meanwhile.
-
-        Nothing that they promised before may be forgotten: its lease rests on them.
-        """
-        leader = self._leader()
-        if leader is None:
-            return False
-        others = [process for process in self._world.voters() if process is not leader]
-        for process in others:
-            self.crash(process, down_us=(10_000, 100_000))
-        directions = _both_ways([leader.node], [process.node for process in others])
-        self._cut(f"cut {leader.node} off while its followers restart", directions, (400_000, 2_000_000))
-        return True
-
-    def _good_links(self, host: Node) -> None:
-        for other in self._hosts():
-            self._good_link(other, host)
-
-    def _shorten_reigns(self) -> None:
-        """For a while, whoever becomes leader crashes soon after (Figure 8)."""
-        self._world.note("short reigns")
-        self._short_reigns = True
-        self.later((500_000, 3_000_000), self._end_short_reigns)
-
-    def _end_short_reigns(self) -> None:
-        self._short_reigns = False
-
-    def leader_elected(self, process: Process) -> None:
-        """The world says that ``process`` has become a leader."""
-        if self._short_reigns and self._running and self.random.random() < 0.7:
-            self._world.agenda.after(self.random.randrange(50, 20_000), self._end, lambda: self.crash(process))
-        if self._lonely_reigns and self._running:
-            self.later((1, self.random.choice(_LONELY_AFTER_US_MAX)), lambda: self.leave_alone(process))
-
-    def _cut_new_leaders(self) -> None:
-        """For a while, whoever leads is soon cut off: logs end in entries of several terms (Figure 8)."""
-        self._world.note("lonely reigns")
-        self._lonely_reigns = True
-        leader = self._leader()
-        if leader is not None:
-            self.leave_alone(leader)
-        self.later((1_000_000, 5_000_000), self._end_lonely_reigns)
-
-    def _end_lonely_reigns(self) -> None:
-        self._lonely_reigns = False
-
-    def leave_alone(self, process: Process) -> None:
-        """Cut a host off from most others, and let those hear of it at once or not."""
-        host = process.node
-        others = [other for other in self._hosts() if other != host and self.random.random() < 0.8]
-        if self.random.random() < 0.5:
-            for other in others:
-                self._world.peers.reset(other, host)
-        self._world.note(f"leave {host} alone")
-        self._world.cut(_both_ways([host], others))
-        self._alone.append(host)
-        self.later((50_000, 1_500_000), lambda: self._end_alone(host))
-
-    def _end_alone(self, host: Node) -> None:
-        """It is connected again, but not to those that are alone themselves."""
-        self._alone.remove(host)
-        self._uncut(_both_ways([host], [other for other in self._hosts() if other not in (host, *self._alone)]))
-
     def _crash_any(self) -> None:
         self.crash(self.random.choice(self._world.voters()))
-
-    def _stop_leader(self) -> bool:
-        """A host hands over what it leads and ends a moment later, often before that is done.
-
-        It may be cut off before it hears who took over.
-        """
-        leader = self._leader()
-        if leader is not None:
-            self._world.note(f"{leader.node} is asked to stop")
-            leader.take(StopAsked)
-            if self.random.random() < 0.5:
-                self.later((200, 3_000), lambda: self.leave_alone(leader))
-            self.later((100, 1_500_000), lambda: self.crash(leader))
-        return leader is not None
 
     def _crash_learner(self) -> None:
         self.crash(self.random.choice(self._world.learners()))
@@ -288,13 +164,15 @@ class Faults:
 
     # The network.
 
-    def _cut(self, what: str, directions: list[tuple[Node, Node]], between_us: tuple[int, int]) -> None:
+    def cut(self, what: str, directions: list[tuple[Node, Node]], between_us: tuple[int, int]) -> None:
+        """Let nothing arrive in these directions for a while; ``what`` tells the trace why."""
         self._world.note(what)
         self._world.cut(directions)
-        self.later(between_us, lambda: self._uncut(directions))
+        self.later(between_us, lambda: self.uncut(directions))
 
-    def _uncut(self, directions: list[tuple[Node, Node]]) -> None:
-        self._world.note(f"uncut {_text(directions)}")
+    def uncut(self, directions: list[tuple[Node, Node]]) -> None:
+        """Let everything arrive in these directions again."""
+        self._world.note(f"uncut {show_directions(directions)}")
         self._world.uncut(directions)
 
     def _hosts(self) -> list[Node]:
@@ -310,13 +188,13 @@ class Faults:
         others = [other for other in self._hosts() if other != host]
         if self.random.random() < 0.5:
             others += self._others()
-        self._cut(f"isolate {host}", _both_ways([host], others), (100_000, 4_000_000))
+        self.cut(f"isolate {host}", both_ways([host], others), (100_000, 4_000_000))
 
     def _split(self) -> None:
         nodes = self._hosts() + self._others()
         side = [node for node in nodes if self.random.random() < 0.5]
         rest = [node for node in nodes if node not in side]
-        self._cut(f"split {side} from {rest}", _both_ways(side, rest), (100_000, 4_000_000))
+        self.cut(f"split {side} from {rest}", both_ways(side, rest), (100_000, 4_000_000))
 
     def _cut_one_way(self) -> None:
         """A host sends and is not heard, or hears and cannot send."""
@@ -326,24 +204,24 @@ class Faults:
             directions = [(host, other) for other in others]
         else:
             directions = [(other, host) for other in others]
-        self._cut(f"cut one way {_text(directions)}", directions, (100_000, 4_000_000))
+        self.cut(f"cut one way {show_directions(directions)}", directions, (100_000, 4_000_000))
 
     def _cut_between_two(self) -> bool:
         """Everybody reaches a common neighbour, but not everybody each other (partial connectivity)."""
         if len(self._hosts()) > 1:
             one, other = self.random.sample(self._hosts(), 2)
-            self._cut(f"cut between {one} and {other}", _both_ways([one], [other]), (100_000, 5_000_000))
+            self.cut(f"cut between {one} and {other}", both_ways([one], [other]), (100_000, 5_000_000))
         return len(self._hosts()) > 1
 
     def _cut_client(self) -> None:
         if self._world.clients:
             client = self.random.choice(self._world.clients).node
-            self._cut(f"cut client {client}", _both_ways([client], self._hosts()), (50_000, 3_000_000))
+            self.cut(f"cut client {client}", both_ways([client], self._hosts()), (50_000, 3_000_000))
 
     def _cut_learner(self) -> None:
         learner = self.random.choice(self._world.learners()).node
         nodes = [node for node in self._world.processes if node != learner]
-        self._cut(f"cut learner {learner}", _both_ways([learner], nodes), (50_000, 3_000_000))
+        self.cut(f"cut learner {learner}", both_ways([learner], nodes), (50_000, 3_000_000))
 
     def _flap(self) -> bool:
         """A link that comes and goes."""
@@ -354,7 +232,7 @@ class Faults:
         return len(self._hosts()) > 1
 
     def _flap_once(self, one: Node, other: Node) -> None:
-        self._cut(f"flap between {one} and {other}", _both_ways([one], [other]), (10_000, 200_000))
+        self.cut(f"flap between {one} and {other}", both_ways([one], [other]), (10_000, 200_000))
 
     def _worsen_network(self) -> None:
         quality = bad_quality(self.random)
@@ -377,23 +255,3 @@ class Faults:
 
     def _good_link(self, one: Node, other: Node) -> None:
         self._world.network.special.pop((one, other), None)
-
-
-def bad_quality(random: Random) -> LinkQuality:
-    """A network that loses, doubles, delays and reorders, some of it or all."""
-    return LinkQuality(
-        delay_us=random.choice((150, 2_000, 20_000)),
-        jitter_us=random.choice((250, 5_000, 40_000)),
-        loss=random.choice((0.0, 0.02, 0.2)),
-        doubling=random.choice((0.0, 0.05, 0.3)),
-        late=random.choice((0.0, 0.05, 0.3)),
-        late_us=random.choice((20_000, 200_000, 1_500_000)),
-    )
-
-
-def _both_ways(some: list[Node], others: list[Node]) -> list[tuple[Node, Node]]:
-    return [direction for one in some for other in others for direction in ((one, other), (other, one))]
-
-
-def _text(directions: list[tuple[Node, Node]]) -> str:
-    return " ".join(f"{source}>{target}" for source, target in directions)

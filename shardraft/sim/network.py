@@ -13,7 +13,7 @@ broke, though not at once and not at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, TypeAlias
 
@@ -38,6 +38,28 @@ class LinkQuality:
     late: float = 0.0
     """The chance that a frame takes a detour of up to ``late_us``: the usual cause of reordering."""
     late_us: int = 20_000
+
+
+def bad_quality(random: Random) -> LinkQuality:
+    """A network that loses, doubles, delays and reorders, some of it or all."""
+    return LinkQuality(
+        delay_us=random.choice((150, 2_000, 20_000)),
+        jitter_us=random.choice((250, 5_000, 40_000)),
+        loss=random.choice((0.0, 0.02, 0.2)),
+        doubling=random.choice((0.0, 0.05, 0.3)),
+        late=random.choice((0.0, 0.05, 0.3)),
+        late_us=random.choice((20_000, 200_000, 1_500_000)),
+    )
+
+
+def both_ways(some: Iterable[Node], others: Iterable[Node]) -> list[tuple[Node, Node]]:
+    """Every direction between one of ``some`` and one of ``others``."""
+    return [direction for one in some for other in others for direction in ((one, other), (other, one))]
+
+
+def show_directions(directions: Iterable[tuple[Node, Node]]) -> str:
+    """Directions as the trace tells them."""
+    return " ".join(f"{source}>{target}" for source, target in directions)
 
 
 class Network:

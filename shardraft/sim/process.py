@@ -129,6 +129,11 @@ class Process:
     def is_up(self) -> bool:
         return self.host is not None
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it runs nothing at the moment."""
+        return self._paused
+
     # Life and death.
 
     def start(self) -> None:

@@ -29,6 +29,7 @@ from shardraft.sim.disk import SimDisk
 from shardraft.sim.failure import TRAIL_LINES, SimulationFailure
 from shardraft.sim.invariants import Invariants
 from shardraft.sim.judge import Judge
+from shardraft.sim.leases import Leases
 from shardraft.sim.narration import Standings, show
 from shardraft.sim.network import LinkQuality, Network, Node
 from shardraft.sim.operator import Operator
@@ -66,6 +67,7 @@ class World:
         self.copies_installed = 0
         self._standings = Standings()
         self.processes: dict[HostId, Process] = {}
+        self.leases = Leases(self.processes)
         self.parents: dict[HostId, ParentLink] = {}
         self.shard_map = self._make_map()
         self.invariants = Invariants(self.shard_map, self.codec, self.config)
@@ -176,9 +178,8 @@ class World:
 
     def failure(self, reason: str) -> SimulationFailure:
         """The failure of this world at this moment, with how to replay it."""
-        return SimulationFailure(
-            reason, time_us=self.agenda.now_us, replay=self.options.replay, trail=tuple(self.trail)
-        )
+        now_us, trail = self.agenda.now_us, tuple(self.trail)
+        return SimulationFailure(reason, time_us=now_us, replay=self.options.replay, trail=trail)
 
     def note(self, text: str) -> None:
         """Something worth telling happened."""
@@ -352,6 +353,7 @@ class World:
         for note in turn.notes:
             if type(note) is BecameLeader:
                 self.note(f"{process.node} leads shard {note.shard} in term {note.term}")
+                self.leases.check_elected(process, note)
                 self.on_elected(process)
             else:
                 self.trace.note(self.agenda.now_us, f"{process.node} {show(note)}")

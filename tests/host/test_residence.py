@@ -252,6 +252,23 @@ def test_of_a_replica_that_left_nobody_is_told_but_those_who_ask_for_votes(clust
         assert [type(said) for target, of_host in turn.messages if target == host for said in of_host] == answers
 
 
+@pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])
+def test_whoever_left_and_asks_for_votes_is_told_also_while_the_log_names_it(cluster: Cluster, leads: bool) -> None:
+    host = follower(cluster)
+    away = cluster.processes.pop(host)
+    replica = away.host.voters[SHARD].raft.replica
+    change(cluster, remove=(replica,))
+    cluster.run(1)
+    asked = cluster.leader_of(SHARD) if leads else cluster.processes[follower(cluster)]
+    raft = asked.host.voters[SHARD].raft
+    assert raft.configurations.knows(replica)
+    asked.host.begin_turn(cluster.now_us)
+    question = RequestPreVote(SHARD, raft.term + 1, replica, raft.replica, 0, 0)
+    asked.host.step(PeerFrameReceived(cluster.now_us, host, (question,)))
+    turn = asked.host.begin_turn(cluster.now_us)
+    assert RemovalNotice in [type(said) for target, of_host in turn.messages if target == host for said in of_host]
+
+
 def test_a_replica_goes_only_when_nothing_of_it_can_reach_the_disk_any_more(cluster: Cluster) -> None:
     host = follower(cluster)
     process = cluster.processes[host]

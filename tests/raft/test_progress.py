@@ -156,7 +156,7 @@ def test_nothing_is_sent_while_a_snapshot_is_on_its_way() -> None:
 def test_a_finished_snapshot_is_probed_from_its_index() -> None:
     progress = probing(5)
     progress.become_copy()
-    progress.copy_finished(15, now_us=0)
+    progress.copy_finished(15, 20, now_us=0)
     assert (progress.state, progress.next_index, progress.match_index) == (ProgressState.PROBE, 16, 0)
     assert progress.wants_append(20)
 
@@ -164,10 +164,11 @@ def test_a_finished_snapshot_is_probed_from_its_index() -> None:
 def test_a_failed_snapshot_is_wanted_again_only_after_a_sign_of_life() -> None:
     progress = probing(5)
     progress.become_copy()
-    progress.copy_finished(None, now_us=0)
+    progress.copy_finished(None, 20, now_us=0)
     assert not progress.wants_append(20)
     progress.heartbeat_answered(20, QUIET_US, now_us=QUIET_US)
     assert progress.wants_append(20)
+    assert progress.next_index == 21, "it may hold everything"
 
 
 def test_a_follower_that_was_not_so_far_behind_goes_on_from_the_log() -> None:

@@ -78,6 +78,30 @@ def test_a_failed_snapshot_is_wanted_again_after_a_sign_of_life() -> None:
     assert cluster.raft(3).commit_index == 5
 
 
+def test_a_follower_that_needs_no_snapshot_and_refuses_it_is_found_out() -> None:
+    """A new leader whose connection closes before anybody has answered knows of nothing that matches."""
+    cluster = Cluster()
+    cluster.elect(1)
+    for number in range(4):
+        cluster.propose(1, str(number))
+    cluster.stabilize()
+    cluster.heartbeat(1)
+    cluster.isolate(1)
+    leader = cluster.elect_without_stabilizing(2)
+    leader.compact(leader.commit_index)
+    node = cluster.nodes[2]
+    node.disk.compact_to(leader.commit_index)
+    leader.peer_disconnected(3, cluster.now_us)
+    leader.peer_connected(3, cluster.now_us)
+    node.take()
+    assert node.copies_wanted == [3]
+    node.copies_wanted.clear()
+    leader.copy_finished(3, None)
+    cluster.heartbeat(2)
+    assert leader.leading is not None
+    assert leader.leading.progress[3].match_index == leader.log.last_index == 6
+
+
 def test_the_end_of_a_snapshot_that_nobody_waits_for_changes_nothing() -> None:
     cluster = Cluster()
     leader = cluster.elect(1)

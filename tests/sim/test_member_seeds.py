@@ -38,7 +38,7 @@ def test_the_members_of_a_group_are_those_that_the_committed_entries_say() -> No
 
 def test_every_world_with_spares_may_see_every_kind_of_change() -> None:
     world = simulation(1)
-    names = {kind.__name__ for kind in MemberFaults(world.faults).kinds}
+    names = {kind.__name__ for kind in MemberFaults(world.faults, world.faults.leaders).kinds}
     assert names <= {kind.__name__ for kind in world.faults.kinds()}
     without = Simulation(SimulationOptions(seed=1, learners=()))
     assert names.isdisjoint(kind.__name__ for kind in without.faults.kinds())

@@ -115,6 +115,28 @@ def test_a_removed_host_that_returns_disturbs_nobody_and_its_replica_goes() -> N
     assert cluster.write(b"k", b"v")
 
 
+def test_a_removed_host_is_told_although_its_own_configuration_lacks_the_leader() -> None:
+    """It goes by a configuration that was never committed, and so never asks the leader, who would tell it."""
+    cluster = Cluster(spares=1)
+    cluster.change_members(add=4)
+    gone = cluster.elect()
+    rival = cluster.followers()[0]
+    cluster.isolate(gone)
+    assert cluster.world.operator.change_members(1, remove=rival) is not None
+    cluster.elect_other_than(gone)
+    if cluster.leader() != rival:
+        cluster.transfer(rival)
+        cluster.run_until(lambda: cluster.leader() == rival)
+    cluster.write(b"k", b"v")
+    cluster.change_members(remove=gone)
+    cluster.run(seconds=5 * ELECTION_TIMEOUT_SECONDS)
+    assert gone in cluster.holders()
+    cluster.heal()
+    cluster.run(seconds=10 * ELECTION_TIMEOUT_SECONDS)
+    assert cluster.leader() == rival
+    assert gone not in cluster.holders()
+
+
 def test_a_host_comes_back_as_another_replica_of_the_shard() -> None:
     cluster = Cluster(spares=1)
     host = a_follower(cluster)
