@@ -41,6 +41,7 @@ from shardraft.host.rounds import Rounds
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
+from shardraft.learner.learner import Learner
 from shardraft.raft.ready import HardState, LogSummary, Role
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import HostId, Index, ShardId
@@ -52,7 +53,8 @@ class Host:
     """One process as a pure machine. The driver's loop is in the package's docstring.
 
     ``recovered`` is what the store held at start and ``store`` its read side; ``random`` is seeded by the
-    driver. A learner's host has ``is_learner`` set, holds no voters and follows a parent instead.
+    driver. A learner's host has ``is_learner`` set, holds no voters and follows a parent instead, one of the
+    endpoints ``parents`` to begin with; the driver connects to ``tree.learner.parents.endpoint``.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Host:
         now_us: int,
         endpoint: str = "",
         is_learner: bool = False,
+        parents: tuple[str, ...] = (),
     ) -> None:
         self.host = recovered.identity.host
         self.config = config
@@ -82,8 +85,9 @@ class Host:
         first_number = recovered.identity.incarnation << 32
         self.rounds = Rounds(config.raft, first_number, self.voters, self.outbox, self.touch)
         self._maker = ReplicaMaker(self.host, config, store, codec, random, self.rounds, self.pending, self.outbox)
+        learner = self._learner(endpoint, recovered.shard_map, parents) if is_learner else None
         self.tree = Tree(
-            self.host, endpoint, config, self.outbox, self.flushing, self.commits.write, recovered.shard_map, is_learner
+            self.host, config, self.outbox, self.flushing, self.commits.write, recovered.shard_map, learner
         )
         self.replicas: dict[ShardId, Replica] = {}
         self.residence = Residence(
@@ -112,6 +116,9 @@ class Host:
         self.clients = self._open_door(recovered.shard_map, now_us)
         self.departure = Departure(self.voters, self.touch)
         self._steps = self._step_table()
+
+    def _learner(self, endpoint: str, shard_map: ShardMap | None, parents: tuple[str, ...]) -> Learner:
+        return Learner(self.host, endpoint, self.config.limits, shard_map, parents)
 
     def _open_door(self, shard_map: ShardMap | None, now_us: int) -> Clients:
         return Clients(
@@ -330,6 +337,7 @@ class Host:
         if voter.collect(now_us):
             self.copying.leadership_lost(voter.shard, now_us)
         if voter.stopped:
+            self.tree.committed(voter)
             return
         for write in voter.take_writes():
             self.commits.write(write)

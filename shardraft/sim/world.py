@@ -125,7 +125,8 @@ class World:
             for learner in tier:
                 parents = list(tier_above)
                 self.random.shuffle(parents)
-                link = ParentLink(self.agenda, self.random, self.network, learner, tuple(parents))
+                learner.parents = tuple(parent.endpoint for parent in parents)
+                link = ParentLink(self.agenda, self.random, self.network, learner, self.process_at)
                 self.parents[learner.node] = link
             node, tier_above = node + count, tier or tier_above
 
