@@ -160,6 +160,11 @@ class Limits:
     """Entry bytes given to all children in one turn; the rest follow in the next."""
     silence_ms_max: int = _positive(1_000)
     """A learner whose parent says nothing for this long drops the link and attaches anew."""
+    parent_lacks_ms_max: int = _positive(1_500)
+    """A parent without a replica of a shard is kept this long, and until a copy that it sends is done; then the
+    learner turns to the next."""
+    parent_search_ms_max: int = _positive(10_000)
+    """A learner whose given parents were tried in vain for this long asks the voter hosts that it was told of, too."""
 
     def __attrs_post_init__(self) -> None:
         if self.session_idle_ms_min <= self.deadline_ms_max:

@@ -41,6 +41,7 @@ from shardraft.host.rounds import Rounds
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
+from shardraft.learner.learner import Learner
 from shardraft.raft.messages import RequestPreVote
 from shardraft.raft.ready import HardState, LogSummary, Role
 from shardraft.shards.shard_map import ShardMap
@@ -53,7 +54,8 @@ class Host:
     """One process as a pure machine. The driver's loop is in the package's docstring.
 
     ``recovered`` is what the store held at start and ``store`` its read side; ``random`` is seeded by the
-    driver. A learner's host has ``is_learner`` set, holds no voters and follows a parent instead.
+    driver. A learner's host has ``is_learner`` set, holds no voters and follows a parent instead, one of the
+    endpoints ``parents`` to begin with; the driver connects to ``tree.learner.parents.endpoint``.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Host:
         now_us: int,
         endpoint: str = "",
         is_learner: bool = False,
+        parents: tuple[str, ...] = (),
     ) -> None:
         self.host = recovered.identity.host
         self.config = config
@@ -83,8 +86,9 @@ class Host:
         first_number = recovered.identity.incarnation << 32
         self.rounds = Rounds(config.raft, first_number, self.voters, self.outbox, self.touch)
         self._maker = ReplicaMaker(self.host, config, store, codec, random, self.rounds, self.pending, self.outbox)
+        learner = self._learner(endpoint, recovered.shard_map, parents) if is_learner else None
         self.tree = Tree(
-            self.host, endpoint, config, self.outbox, self.flushing, self.commits.write, recovered.shard_map, is_learner
+            self.host, config, self.outbox, self.flushing, self.commits.write, recovered.shard_map, learner
         )
         self.replicas: dict[ShardId, Replica] = {}
         self.residence = Residence(
@@ -113,6 +117,9 @@ class Host:
         self.clients = self._open_door(recovered.shard_map, now_us)
         self.departure = Departure(self.voters, self.touch)
         self._steps = self._step_table()
+
+    def _learner(self, endpoint: str, shard_map: ShardMap | None, parents: tuple[str, ...]) -> Learner:
+        return Learner(self.host, endpoint, self.config.limits, shard_map, parents)
 
     def _open_door(self, shard_map: ShardMap | None, now_us: int) -> Clients:
         return Clients(
@@ -157,7 +164,7 @@ class Host:
             events.PeerDisconnected: self._peer_disconnected,
             events.RequestReceived: self.clients.requested,
             events.ConnectionClosed: self._connection_closed,
-            events.ParentConnected: self._parent_connected,
+            events.ParentConnected: lambda event: self.tree.parent_connected(event.connection, event.now_us),
             events.LinkFrameReceived: self._link_frame,
             events.StateFlushed: self._state_flushed,
             events.CopySpooled: self.copying.spooled,
@@ -224,9 +231,6 @@ class Host:
         for voter in self.voters.values():
             voter.raft.peer_disconnected(event.host, event.now_us)
             self._touched[voter.shard] = voter
-
-    def _parent_connected(self, event: events.ParentConnected) -> None:
-        self.tree.parent_connected(event.connection, event.now_us)
 
     def _connection_closed(self, event: events.ConnectionClosed) -> None:
         self.tree.connection_closed(event.connection)
@@ -333,7 +337,7 @@ class Host:
         if voter.collect(now_us):
             self.copying.leadership_lost(voter.shard, now_us)
         if voter.stopped:
-            self._give_to_nobody(voter.shard, now_us)
+            self._give_to_nobody(voter, now_us)
             return
         for write in voter.take_writes():
             self.commits.write(write)
@@ -349,17 +353,17 @@ class Host:
                 return
         voter.compare()
         if voter.stopped:
-            self._give_to_nobody(voter.shard, now_us)
+            self._give_to_nobody(voter, now_us)
             return
         voter.pass_on_reads(self.reads)
         self.tree.committed(voter)
         if voter.log.log_bytes > self.compaction.log_bytes_max:
             self.compaction.look(voter, now_us)
 
-    def _give_to_nobody(self, shard: ShardId, now_us: int) -> None:
-        """The replica here has stopped: what is wrong with it must not reach learners, nor others as a copy."""
-        self.tree.feed.remove_shard(shard)
-        self.copying.stop_sending(shard, now_us)
+    def _give_to_nobody(self, voter: Voter, now_us: int) -> None:
+        """It has stopped: what is wrong with it must not reach learners, nor others as a copy."""
+        self.tree.committed(voter)
+        self.copying.stop_sending(voter.shard, now_us)
 
     def _apply(self, voter: Voter, now_us: int) -> None:
         if self.flushing.stalled or voter.installing:

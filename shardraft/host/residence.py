@@ -90,8 +90,7 @@ class Residence:
 
     def _settle(self, voter: Voter) -> None:
         self._voters[voter.shard] = self._replicas[voter.shard] = voter
-        self._tree.add_fed(voter)
-        self._touch(voter)
+        self._touch(voter)  # Its first turn offers it to children.
 
     def misdirected(self, host: HostId, message: ShardMessage, now_us: int) -> None:
         """A message to a replica that is not here: one that is to be made, one that left, or nonsense."""

@@ -10,6 +10,7 @@ from shardraft.host.flushing import Flushing
 from shardraft.host.learning import LearnerReplica
 from shardraft.host.outbox import Outbox
 from shardraft.host.replica import Replica
+from shardraft.host.voter import Voter
 from shardraft.kv.requests import ChildStatus, LearnerPlace
 from shardraft.learner.feed import Feed
 from shardraft.learner.learner import Learner
@@ -29,16 +30,15 @@ class Tree:
     def __init__(
         self,
         host: HostId,
-        endpoint: str,
         config: HostConfig,
         outbox: Outbox,
         flushing: Flushing,
         write: Callable[[LogWrite], None],
         shard_map: ShardMap | None,
-        is_learner: bool,
+        learner: Learner | None,
     ) -> None:
         self._host = host
-        self.learner = Learner(host, endpoint, config.limits, shard_map) if is_learner else None
+        self.learner = learner
         self.feed = Feed(host, config.limits, config.raft.heartbeat_ms)
         self.replicas: dict[ShardId, LearnerReplica] = {}
         self._copies_wanted: list[tuple[int, ShardId]] = []
@@ -109,9 +109,19 @@ class Tree:
             self._outbox.closes.append(connection)
             self.feed.detach(connection)
 
-    def committed(self, replica: Replica) -> None:
-        """The commit index of a voter's replica may have moved: at once to the children, not at a heartbeat."""
-        self.feed.committed(replica.shard, replica.commit_index)
+    def committed(self, voter: Voter) -> None:
+        """The commit index of a voter's replica may have moved: at once to the children, not at a heartbeat.
+
+        Only a replica that votes feeds children. One that is removed finds out, since it would stand for
+        election; one that never became a voter may lag for ever and not know (decision 0018).
+        """
+        shard = voter.shard
+        if voter.stopped or not voter.raft.is_voter:
+            self.feed.remove_shard(shard)
+        elif self.feed.holds(shard):
+            self.feed.committed(shard, voter.commit_index)
+        else:
+            self.add_fed(voter)
 
     def persisted(self, write: LogWrite) -> None:
         """A learner's log write is durable: the parent may send as much again."""

@@ -65,8 +65,12 @@ class Feed:
         assert shard not in self._shards, "a shard is fed from one log"
         self._shards[shard] = ShardFeed(shard, log, commit_index, hash_at, self._limits)
 
+    def holds(self, shard: ShardId) -> bool:
+        """Whether this host is a source of ``shard``."""
+        return shard in self._shards
+
     def remove_shard(self, shard: ShardId) -> None:
-        """This host must not be a source of ``shard`` any more (it diverged); its children ask elsewhere."""
+        """This host must not be a source of ``shard`` (any more): children that ask for it turn elsewhere."""
         feed = self._shards.pop(shard, None)
         if feed is None:
             return

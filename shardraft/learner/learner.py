@@ -16,6 +16,9 @@ The caller's contract::
 What it takes from a parent: entries that follow its log without a gap. A duplicate is dropped, a
 gap or anything else that no correct parent sends closes the link, and the next one resumes where
 the log ends. Heartbeats move no cursor. A shard that diverged takes and serves nothing more.
+
+A parent that does not hold a shard is left for another (``parents`` says which) after a while. Where
+nobody holds all shards, a learner so goes from one to the next, and follows each shard part of the time.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from shardraft.learner.messages import (
     LearnerMessage,
     ParentHello,
 )
+from shardraft.learner.parents import Parents
 from shardraft.learner.ports import LearnerShard
 from shardraft.learner.ready import (
     NOTHING_TO_SAY,
@@ -79,20 +83,31 @@ class Learner:
     and still the last known place while it has none (its children stay where they are).
     """
 
-    def __init__(self, host: HostId, endpoint: str, limits: Limits, shard_map: ShardMap | None = None) -> None:
+    def __init__(
+        self,
+        host: HostId,
+        endpoint: str,
+        limits: Limits,
+        shard_map: ShardMap | None = None,
+        parents: tuple[str, ...] = (),
+    ) -> None:
         self.host = host
         self.endpoint = endpoint
         self.shard_map = shard_map
         self.hello: ParentHello | None = None
         self.parent: HostId = NO_HOST
         """The parent that this learner is attached to, or ``NO_HOST``."""
+        self.parents = Parents(parents, limits, shard_map)
         self._silence_us = limits.silence_ms_max * 1000
+        self._lacks_us = limits.parent_lacks_ms_max * 1000
         self._shards: dict[ShardId, _Followed] = {}
         self._descendants: tuple[DescendantPlace, ...] = ()
         self._connection = 0
         self._is_connected = False
         self._heard_us = 0
         self._ask_again_us: int | None = None
+        self._leave_us: int | None = None
+        """When the parent is given up unless it has what it lacks; None while it lacks nothing."""
         self._messages: list[LearnerMessage] = []
         self._acks: dict[ShardId, _Followed] = {}
         self._shard_map_heard: ShardMap | None = None
@@ -168,11 +183,13 @@ class Learner:
             self._close(str(bad))
 
     def tick(self, now_us: int) -> None:
-        """Give up a silent parent; ask again for shards that the parent did not hold."""
+        """Give up a silent parent, or one that lacks a shard; until then, ask it again."""
         if not self._is_connected:
             return
         if now_us - self._heard_us >= self._silence_us:
             self._close("the parent is silent")
+        elif self._leave_us is not None and now_us >= self._leave_us:
+            self._leave(now_us)
         elif self._ask_again_us is not None and now_us >= self._ask_again_us:
             self._ask_again_us = None
             for followed in self._shards.values():
@@ -184,8 +201,8 @@ class Learner:
         """When ``tick`` is due; None without a parent."""
         if not self._is_connected:
             return None
-        silence_us = self._heard_us + self._silence_us
-        return silence_us if self._ask_again_us is None else min(silence_us, self._ask_again_us)
+        due = (self._heard_us + self._silence_us, self._ask_again_us, self._leave_us)
+        return min(deadline_us for deadline_us in due if deadline_us is not None)
 
     # What leaves.
 
@@ -269,8 +286,10 @@ class Learner:
             return
         if known is not None and heard.cluster_id != known.cluster_id:
             raise _BadParent("the parent is of another cluster")
-        if known is None or heard.epoch > known.epoch:
+        # Hosts come and go within one epoch, and an older list of them than ours is corrected by the next parent.
+        if known is None or heard.epoch > known.epoch or (heard.epoch == known.epoch and heard != known):
             self.shard_map = self._shard_map_heard = heard
+            self.parents.tell(heard)
 
     def _attach(self, followed: _Followed) -> None:
         """Ask for what follows our log; not while a copy is about to replace it (``copy_installed`` asks then)."""
@@ -292,8 +311,32 @@ class Learner:
             self._note(message.shard, f"{following.value} at index {followed.replica.last_index}")
         followed.following = following
         followed.parent_commit_index = max(followed.parent_commit_index, message.commit_index)
-        if following is Following.UNKNOWN and self._ask_again_us is None:
+        if following is Following.UNKNOWN:
+            self._lacking(now_us)
+        elif self._leave_us is not None and not self._asked_in_vain():
+            self._leave_us = None
+
+    def _lacking(self, now_us: int) -> None:
+        if self._ask_again_us is None:
             self._ask_again_us = now_us + self._silence_us
+        if self._leave_us is None:
+            self._leave_us = now_us + self._lacks_us
+
+    def _asked_in_vain(self) -> list[ShardId]:
+        """The shards that the parent lacks, or was just asked for again."""
+        vain = (Following.UNKNOWN, Following.ATTACHING)
+        return [shard for shard, followed in sorted(self._shards.items()) if followed.following in vain]
+
+    def _leave(self, now_us: int) -> None:
+        """The parent lacks a shard: let another feed all of them, but end no copy for that."""
+        is_copying = any(
+            item.following is Following.COPYING or item.replica.installing for item in self._shards.values()
+        )
+        self.parents.lacks_shard()
+        if is_copying or not self.parents.has_other:
+            self._leave_us = now_us + self._lacks_us
+        else:
+            self._close(f"the parent holds no replica of shard {self._asked_in_vain()[0]}")
 
     def _entries(self, message: FeedEntries) -> None:
         followed = self._shards.get(message.shard)
@@ -321,9 +364,11 @@ class Learner:
         self._forget_link()
 
     def _forget_link(self) -> None:
+        if self.is_attached and self._leave_us is None:
+            self.parents.was_whole()
         self._is_connected = False
         self.parent = NO_HOST
-        self._ask_again_us = None
+        self._ask_again_us = self._leave_us = None
         self._messages.clear()
         self._acks.clear()
         for followed in self._shards.values():

@@ -11,6 +11,7 @@ import trio
 from shardraft.config import HostConfig
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.host.events import ConnectionClosed, LinkFrameReceived, ParentConnected
+from shardraft.learner.parents import Parents
 from shardraft.runtime.clock import now_us
 from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
@@ -150,12 +151,11 @@ class PeerLinks:
 class ParentLink:
     """A learner's link to its parent, both ways; the next of ``parents`` is tried when one is gone or refuses."""
 
-    def __init__(self, parents: tuple[Endpoint, ...], surroundings: Surroundings) -> None:
+    def __init__(self, parents: Parents, surroundings: Surroundings) -> None:
         self._parents = parents
-        self._place = 0
         self._surroundings = surroundings
         self._number = 0
-        self._dialer = surroundings.dialer(parents[0], self, surroundings.greeting, self._note)
+        self._dialer = surroundings.dialer(Endpoint.of(parents.endpoint), self, surroundings.greeting, self._note)
         self.run = self._dialer.run
 
     def connected(self, connection: Connection, reply: HelloReply) -> None:
@@ -184,5 +184,8 @@ class ParentLink:
             self._try_next()
 
     def _try_next(self) -> None:
-        self._place = (self._place + 1) % len(self._parents)
-        self._dialer.endpoint = self._parents[self._place]
+        self._parents.turn_to_next(now_us())
+        try:
+            self._dialer.endpoint = Endpoint.of(self._parents.endpoint)
+        except ValueError as error:  # Another host said it. The attempt at the former one leads on to the next.
+            self._surroundings.telemetry.warn("parent-place-refused", reason=str(error))

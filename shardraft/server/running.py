@@ -71,6 +71,7 @@ class Running:
             now_us=now_us(),
             endpoint=self._endpoint,
             is_learner=bool(options.parents),
+            parents=tuple(str(parent) for parent in options.parents),
         )
         telemetry.host_of = self._host_of
         self._connections = Connections(self._host, self._identity, book, self._inbox, self._network)
@@ -151,8 +152,9 @@ class Running:
     async def _keep_links(self) -> None:
         with self._links:
             async with trio.open_nursery() as nursery:
-                if self._options.parents:
-                    nursery.start_soon(ParentLink(self._options.parents, self._surroundings()).run)
+                learner = self._host.tree.learner
+                if learner is not None:
+                    nursery.start_soon(ParentLink(learner.parents, self._surroundings()).run)
                 nursery.start_soon(self._peer_links.run)
 
     def _surroundings(self) -> Surroundings:

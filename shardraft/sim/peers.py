@@ -12,6 +12,7 @@ from typing import Final
 
 from shardraft.errors import ProtocolError
 from shardraft.host.events import ParentConnected, PeerConnected, PeerDisconnected
+from shardraft.learner.parents import Parents
 from shardraft.sim.clock import Agenda
 from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.network import Network
@@ -122,18 +123,29 @@ class PeerLinks:
 
 
 class ParentLink:
-    """A learner's link to one of its ``parents``, tried in turn until one answers."""
+    """A learner's link to its parent, the one that the learner names; ``process_at`` finds it."""
 
     def __init__(
-        self, agenda: Agenda, random: Random, network: Network, child: Process, parents: tuple[Process, ...]
+        self,
+        agenda: Agenda,
+        random: Random,
+        network: Network,
+        child: Process,
+        process_at: Callable[[str], Process],
     ) -> None:
         self.child = child
         self._agenda = agenda
         self._random = random
         self._network = network
-        self._parents = parents
-        self._next = 0
+        self._process_at = process_at
         self._connection = 0
+
+    @property
+    def _parents(self) -> Parents:
+        host = self.child.host
+        assert host is not None, "the child runs"
+        assert host.tree.learner is not None, "the child is a learner"
+        return host.tree.learner.parents
 
     def process_started(self) -> None:
         """The child looks for a parent."""
@@ -147,13 +159,15 @@ class ParentLink:
             self._try_again(self.child.boot)
 
     def _try_again(self, boot: int) -> None:
-        self._next = (self._next + 1) % len(self._parents)
+        if self.child.host is not None:
+            self._parents.turn_to_next(self.child.clock.now_us())
         self._agenda.after(self._random.randrange(*_RECONNECT_US), self._connect, boot)
 
     def _connect(self, boot: int) -> None:
-        child, parent = self.child, self._parents[self._next]
-        if boot != child.boot or self._connection:
+        child = self.child
+        if boot != child.boot or self._connection or child.host is None:
             return
+        parent = self._process_at(self._parents.endpoint)
         if not parent.is_up or not self._network.reaches_both_ways(child.node, parent.node):
             self._try_again(boot)
             return

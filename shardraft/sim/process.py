@@ -103,6 +103,8 @@ class Process:
         self.host: Host | None = None
         self.crash_point: CrashPoint | None = None
         self.impersonates = False
+        self.parents: tuple[str, ...] = ()
+        """The endpoints of the parents that a learner is given at each start."""
         self.boot = 0
         self.turns = 0
         self.streams: dict[int, tuple[Stream, int]] = {}
@@ -149,6 +151,7 @@ class Process:
             now_us=self.clock.now_us(),
             endpoint=self.endpoint,
             is_learner=self.is_learner,
+            parents=self.parents,
         )
         self._world.process_started(self)
         self._schedule_turn()

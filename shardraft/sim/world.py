@@ -124,11 +124,11 @@ class World:
         tier_above = tuple(self.processes.values())
         for count in self.options.learners:
             tier = tuple(self._make_process(node + number, is_learner=True) for number in range(count))
-            for learner in tier:
+            for child in tier:
                 parents = list(tier_above)
                 self.random.shuffle(parents)
-                link = ParentLink(self.agenda, self.random, self.network, learner, tuple(parents))
-                self.parents[learner.node] = link
+                child.parents = tuple(parent.endpoint for parent in parents)
+                self.parents[child.node] = ParentLink(self.agenda, self.random, self.network, child, self.process_at)
             node, tier_above = node + count, tier or tier_above
 
     def add_client(self, limits: RouterLimits) -> SimClient:

@@ -16,8 +16,9 @@ CHANGES_MIN = 4
 
 
 def simulation(seed: int, *, seconds: float = 20.0) -> Simulation:
-    """Three voter hosts and two more that hold nothing at first."""
-    return Simulation(SimulationOptions(seed=seed, hosts=3, spares=2, learners=(), seconds=seconds))
+    """Three voter hosts and two more that hold nothing at first; in every second world, a learner below a learner."""
+    learners = (1, 1) if seed % 2 else ()
+    return Simulation(SimulationOptions(seed=seed, hosts=3, spares=2, learners=learners, seconds=seconds))
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
