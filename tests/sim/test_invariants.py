@@ -9,7 +9,6 @@ import pytest
 
 from shardraft.config import HostConfig, Limits
 from shardraft.host.events import PeerFrameReceived
-from shardraft.host.replica import Replica
 from shardraft.host.tree import Tree
 from shardraft.host.turn import LogBatch, StateBatch, Turn
 from shardraft.host.voter import Voter
@@ -261,8 +260,11 @@ def test_another_entry_committed_at_an_index_is_noticed(cluster: Cluster) -> Non
 
 
 def test_a_learner_that_holds_what_is_not_committed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_much(self: Tree, replica: Replica) -> None:
-        self.feed.committed(replica.shard, replica.log.last_index)
+    def too_much(self: Tree, voter: Voter) -> None:
+        if self.feed.holds(voter.shard):
+            self.feed.committed(voter.shard, voter.log.last_index)
+        else:
+            self.add_fed(voter)
 
     monkeypatch.setattr(Tree, "committed", too_much)
     cluster = Cluster(learners=(1,))
