@@ -87,13 +87,20 @@ class PreCandidate(ElectionState):
 
     def ask(self) -> None:
         """Send the questions; they rest on nothing durable."""
-        raft, log, hint = self.raft, self.raft.log, self._hint
-        self.votes[raft.replica] = True
-        for voter in other_voters(raft):
-            raft.send(
-                RequestPreVote(raft.shard, raft.term + 1, raft.replica, voter, log.last_index, log.last_term, hint)
-            )
+        self.votes[self.raft.replica] = True
+        for voter in other_voters(self.raft):
+            self._ask(voter)
         self._decide()
+
+    def _ask(self, voter: ReplicaId) -> None:
+        raft, log = self.raft, self.raft.log
+        about = (raft.shard, raft.term + 1, raft.replica, voter, log.last_index, log.last_term, self._hint)
+        raft.send(RequestPreVote(*about))
+
+    def ask_early(self, voter: ReplicaId) -> None:
+        """It may have refused because it had not noticed yet that the leader is gone."""
+        self.votes.pop(voter, None)
+        self._ask(voter)
 
     def count_pre_vote(self, message: RequestPreVoteReply) -> None:
         """An answer; a grant names the term that was asked about, and one of an earlier question says nothing."""

@@ -80,9 +80,13 @@ class Follower(RoleState):
 
     def leader_disconnected(self) -> None:
         """The leader's connection closed: ask early, after a short random wait so that not all ask at once."""
-        raft = self.raft
         self._catch_up()
         self._connected = False
+        self.ask_early(NO_REPLICA)
+
+    def ask_early(self, voter: ReplicaId) -> None:
+        """Ask after a short random wait, unless that is planned already."""
+        raft = self.raft
         if raft.is_voter and self._hint_us is None:
             self._hint_us = raft.now_us + raft.random.randrange(raft.config.pre_vote_hint_ms_max * 1000 + 1)
             raft.deadline_us = min(self._election_us, self._hint_us)

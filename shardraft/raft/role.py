@@ -73,16 +73,22 @@ class RoleState:
         Granted only when the term asked about is ahead, the asker's log is up to date and no live
         leader is heard. An early question after a closed connection (``hint``) follows the same
         rule: a voter whose own connection to the leader closed too does not hear it any more. With
-        leases on nothing is granted while the leader may hold one, hint or not.
+        leases on nothing is granted while the leader may hold one, hint or not. Who asks early and cannot
+        win has noticed by now what it may not have when this replica asked: it is asked again.
         """
         raft = self.raft
-        granted = message.term > raft.term and raft.log_is_up_to_date(message)
-        granted = granted and not self.hears_leader() and not self.goes_first(message) and not raft.has_promised
+        is_better = not raft.log_is_up_to_date(message) or self.goes_first(message)
+        granted = message.term > raft.term and not is_better and not self.hears_leader() and not raft.has_promised
         if granted:
             self.granted_pre_vote()
         self.asked_for_vote(message.from_replica)
         term = message.term if granted else raft.term
         raft.send(RequestPreVoteReply(raft.shard, term, raft.replica, message.from_replica, granted))
+        if message.hint and is_better and not self.hears_leader():
+            self.ask_early(message.from_replica)
+
+    def ask_early(self, voter: ReplicaId) -> None:
+        """``voter`` asks early and would rather vote for this replica: if this one hears no leader, it asks, too."""
 
     def granted_pre_vote(self) -> None:
         """This replica just told another that it would vote for it."""

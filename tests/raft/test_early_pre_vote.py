@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shardraft.raft.messages import RequestPreVote, RequestPreVoteReply, RequestVote
 from shardraft.raft.ready import Role
 from tests.raft.cluster import ONE_SECOND_US, Cluster
@@ -63,6 +65,29 @@ def test_a_dead_leader_is_replaced_within_the_hint_when_all_connections_to_it_cl
             cluster.disconnect(replica, 1)
         cluster.run(0.05, paused=(1,))
         assert [replica for replica in cluster.leaders() if replica != 1] != [], seed
+
+
+@pytest.mark.parametrize("first", [2, 3])
+@pytest.mark.parametrize("has_more", [False, True], ids=["equal logs", "the first has more"])
+def test_who_asks_before_the_other_has_noticed_waits_for_no_timer(first: int, has_more: bool) -> None:
+    """Connections close one after the other: the first question is refused, and the second one cannot win."""
+    cluster = Cluster()
+    cluster.elect(1)
+    other = 5 - first
+    if has_more:
+        cluster.isolate(other)
+        cluster.propose(1, "only on the first")
+        cluster.stabilize()
+        cluster.heal()
+    cluster.isolate(1)
+    cluster.disconnect(first, 1)
+    cluster.now_us = cluster.raft(first).deadline_us
+    cluster.raft(first).tick(cluster.now_us)
+    cluster.stabilize()
+    assert cluster.raft(first).role is Role.PRE_CANDIDATE, "the other still hears the leader, as far as it knows"
+    cluster.disconnect(other, 1)
+    cluster.run(0.05, paused=(1,))
+    assert [replica for replica in cluster.leaders() if replica != 1] != []
 
 
 def test_whoever_grants_an_early_question_lets_the_other_go_first() -> None:
