@@ -1,4 +1,4 @@
-"""Two hundred seeds of twenty simulated seconds each: faults, then healing, and every promise kept."""
+"""Two hundred seeds of fourteen simulated seconds each: faults, then healing, and every promise kept."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def kinds_in(report: Report) -> set[str]:
 def test_seeds_keep_every_promise_and_together_meet_every_kind_of_fault(first: int, kinds_seen: Path) -> None:
     kinds: set[str] = set()
     for seed in range(first, first + SEEDS_PER_TEST):
-        report = run_seed(seed, seconds=20.0)
+        report = run_seed(seed, seconds=14.0)
         must_have_been_tested(report)
         kinds |= kinds_in(report)
     unfinished = kinds_seen / f"{first}.unfinished"
