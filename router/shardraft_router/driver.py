@@ -19,7 +19,7 @@ from shardraft.errors import DeadlineExceeded, InvalidArgument, ShardraftError, 
 from shardraft.kv.requests import ClientReply
 from shardraft.wire.client import CapnpBatchCodec, encode_request
 from shardraft_router.connection import Connection
-from shardraft_router.core import NEVER_US, Call, Output, RouterCore, RouterLimits
+from shardraft_router.core import NEVER_US, Call, Output, ReadCall, RouterCore, RouterLimits
 from shardraft_router.waiting import Process, Signal, Waiting, waiting_here
 
 _CLOCK: Final = time.CLOCK_BOOTTIME
@@ -73,6 +73,9 @@ class Driver:
         self._time_changed = Signal(self._waiting)
         self._flush_scheduled = False
         self._answers_first = False
+        self._reads_under_way = 0
+        self._held: list[Call] = []
+        """Answered, and woken after the next flush."""
         self._tick_us = NEVER_US
         self._turns: deque[Turn] = deque()
         self._connections: dict[str, Connection] = {}
@@ -121,6 +124,9 @@ class Driver:
     def _abandon(self, call: Call) -> None:
         if not call.done:
             self.core.cancel(call)
+            self._leave()
+        elif call in self._held:  # Answered in the same moment, and not woken yet.
+            self._held.remove(call)
             self._leave()
 
     def _leave(self) -> None:
@@ -175,6 +181,7 @@ class Driver:
             if call.error is not None:
                 call.error = self._ended(call.error)
             self._wake(call)
+        self._wake_held()
         for turn in self._turns:
             self._waiting.wake(turn)
         self._turns.clear()
@@ -209,10 +216,10 @@ class Driver:
 
     def _carry_out(self, output: Output) -> None:
         core = self.core
+        self._reads_under_way = output.reads_under_way
         for endpoint, request in output.requests:
             self._connections[endpoint].send(encode_request(request))
-        for call in output.completed:
-            self._wake(call)
+        self._wake_completed(output.completed)
         for endpoint in output.drops:
             self._connections[endpoint].drop()
         if output.wanted is not None:
@@ -221,6 +228,26 @@ class Driver:
             self._next_turn()
         if core.next_deadline_us < self._tick_us:
             self._time_changed.set()
+
+    def _wake_completed(self, completed: list[Call]) -> None:
+        """Wake who waits. When many reads were answered at once and none is under way, only a half of them.
+
+        The other half follows when the next reads of the first have left. Woken all at once, tasks would be made to run
+        while no host has anything to do, and hosts would answer while no task does (decision 0014).
+        """
+        half = len(completed) // 2
+        if half >= self.limits.paced_operations_min and not self._reads_under_way and type(completed[0]) is ReadCall:
+            self._held += completed[half:]
+            del completed[half:]
+            self._answers_first = True
+            self.flush_soon()
+        for call in completed:
+            self._wake(call)
+
+    def _wake_held(self) -> None:
+        held, self._held = self._held, []
+        for call in held:
+            self._wake(call)
 
     def _wake(self, call: Call) -> None:
         # A call that is awaited in its turn, such as a page read ahead, has no waiter yet.
@@ -237,6 +264,9 @@ class Driver:
                 await anyio.lowlevel.checkpoint()
             self._flush_scheduled = False
             self.pump()
+            if self._held:
+                await anyio.lowlevel.checkpoint()  # What leaves is handed to the sockets first.
+                self._wake_held()
 
     async def _keep_time(self) -> None:
         core = self.core
@@ -281,6 +311,8 @@ class Driver:
     def received(self, connection: Connection, replies: Sequence[ClientReply]) -> None:
         """Replies arrived. Raises ``ProtocolError`` for one that answers nothing that was asked."""
         now = now_us()
+        if self._flush_scheduled and self._reads_under_way >= self.limits.paced_operations_min:
+            self.pump()  # Reads that wait to leave need not wait for those that these answers bring.
         for reply in replies:
             self.core.received(connection.endpoint, reply, now)
         self._carry_out(self.core.take())

@@ -62,6 +62,31 @@ async def test_a_call_cancelled_after_it_was_sent_is_abandoned_and_its_neighbour
     assert server.cluster.applied == {b"before": 1, b"abandoned": 1, b"after": 1}
 
 
+async def test_a_call_that_is_cancelled_right_after_its_answer_makes_room_for_others(server: FakeServer) -> None:
+    """Half of the tasks whose reads were answered at once are woken a moment later, and may be cancelled until then."""
+    async with open_router(server.endpoints, timeout_seconds=5, in_flight_max=64) as router:
+        await router.get(b"connected")
+        finished = 0
+
+        async def get(cancelled: anyio.CancelScope | None = None) -> None:
+            nonlocal finished
+            await router.get(b"key")
+            finished += 1
+            if cancelled is not None:
+                cancelled.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(64):
+                tasks.start_soon(get, tasks.cancel_scope)
+        assert 0 < finished <= 32
+        finished = 0
+        async with anyio.create_task_group() as tasks:
+            for _ in range(64):
+                tasks.start_soon(get)
+        assert finished == 64
+        assert len([request for _, request in server.requests if isinstance(request, ReadRequest)]) == 3
+
+
 async def test_abandoned_calls_survive_a_lost_connection_for_their_neighbours_sake(
     router: Router, server: FakeServer
 ) -> None:
