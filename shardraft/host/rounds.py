@@ -15,10 +15,10 @@ from shardraft.types import INTEGER_MAX, NO_SHARD, HostId, ShardId
 
 _NEVER_US: Final = INTEGER_MAX
 
-_HEARTBEATS: Final = 2
+_HEARTBEATS: Final = 3
 """So many heartbeats lie between two rounds: being woken is what an idle host costs, and nothing else wakes it."""
 
-_ROUNDS_MIN: Final = 5
+_ROUNDS_MIN: Final = 3
 """Within the shortest election timeout there are so many rounds, unless heartbeats are that rare."""
 
 
