@@ -7,6 +7,7 @@ pile up and time pass.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ from shardraft.host.host import Host
 from shardraft.host.messages import PeerMessage
 from shardraft.host.ports import Codec
 from shardraft.host.turn import Turn
-from shardraft.sim.clock import Agenda, DriftingClock, draw
+from shardraft.sim.clock import Agenda, DriftingClock, drawing
 from shardraft.sim.crash_points import CrashPoint, Point
 from shardraft.sim.disk import SimDisk
 from shardraft.sim.network import Stream, StreamEnd
@@ -111,6 +112,7 @@ class Process:
         """Open connections by number: the stream and which end of it is ours."""
         self._agenda = agenda
         self._random = random
+        self._draw_turn_delay_us = drawing(random, _TURN_DELAY_US)
         self._codec = codec
         self._world = surroundings
         self._events_max = config.limits.turn_events_max
@@ -119,10 +121,12 @@ class Process:
         self._paused = False
         self._turn_is_due = False
         self._wake_us: int | None = None
+        self._wake_deadline_us = 0
+        """The deadline for which it will wake then, on its own clock."""
         self._next_connection = 1
         self.newest_disk = disk.store
         """The host's newest disk, wherever it is."""
-        disk.on_committed = self.log_committed
+        disk.on_committed = partial(self.take, LogCommitted)
         disk.on_event = self.take
         disk.on_failure = self.disk_failed
         disk.at_point = self.reaches
@@ -209,10 +213,6 @@ class Process:
 
     # Arrivals.
 
-    def log_committed(self, numbers: tuple[int, ...]) -> None:
-        """The log batches of these turns are durable."""
-        self.take(LogCommitted, numbers)
-
     def disk_failed(self, error: StorageError) -> None:
         """A job of the disk met what is damaged."""
         self._world.disk_failed(self, error)
@@ -230,7 +230,7 @@ class Process:
 
     def _schedule_turn(self) -> None:
         self._turn_is_due = True
-        self._agenda.after(draw(self._random, _TURN_DELAY_US), self._turn, self.boot)
+        self._agenda.after(self._draw_turn_delay_us(), self._turn, self.boot)
 
     # The loop.
 
@@ -248,7 +248,10 @@ class Process:
     def _take_turn(self, host: Host, boot: int) -> None:
         world = self._world
         now_us = self.clock.now_us()  # No time passes within a turn.
-        for event in self._take_inbox():
+        events, self._inbox = self._inbox, self._inbox[self._events_max :]
+        if self._inbox:
+            del events[self._events_max :]  # They came first, and are as much as one turn takes.
+        for event in events:
             world.process_stepped(self, event)
             if type(event) is LogCommitted:
                 self._finish_turns(host, event.numbers, now_us)
@@ -261,14 +264,6 @@ class Process:
         self._carry_out(host.begin_turn(now_us))
         if boot == self.boot and not self._turn_is_due:
             self._look_ahead(host.next_deadline_us, now_us)
-
-    def _take_inbox(self) -> list[Any]:
-        """What arrived first, as much as one turn takes."""
-        inbox, events_max = self._inbox, self._events_max
-        self._inbox = inbox[events_max:]
-        if self._inbox:
-            del inbox[events_max:]
-        return inbox
 
     def _finish_turns(self, host: Host, numbers: tuple[int, ...], now_us: int) -> None:
         for number in numbers:
@@ -322,9 +317,11 @@ class Process:
         if self._inbox or deadline_us <= now_us:
             self._schedule_turn()
             return
+        if self._wake_us is not None and deadline_us >= self._wake_deadline_us:
+            return
         world_us = self.clock.world_us(deadline_us)
         if self._wake_us is None or world_us < self._wake_us:
-            self._wake_us = world_us
+            self._wake_us, self._wake_deadline_us = world_us, deadline_us
             self._agenda.at(world_us, self._wake, self.boot, world_us)
 
     def _wake(self, boot: int, wake_us: int) -> None:
@@ -347,11 +344,7 @@ class Process:
         """A number and this process's end for a stream that is about to be opened, by it or to it."""
         number, boot = self._next_connection, self.boot
         self._next_connection += 1
-        end = StreamEnd(
-            self.node,
-            lambda message: self._received(boot, number, message),
-            lambda: self._closed(boot, number),
-        )
+        end = StreamEnd(self.node, partial(self._received, boot, number), partial(self._closed, boot, number))
         return number, end
 
     def opened(self, number: int, stream: Stream, end: int) -> None:

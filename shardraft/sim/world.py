@@ -90,7 +90,8 @@ class World:
         cluster_id = self.random.randbytes(16)
         options = self.options
         hosts = tuple(HostPlace(host, _endpoint(host)) for host in range(1, options.hosts + options.spares + 1))
-        return attrs.evolve(ShardMap.bootstrap(cluster_id, hosts[: options.hosts], options.shards), hosts=hosts)
+        shard_map = ShardMap.bootstrap(cluster_id, hosts[: options.hosts], options.shards)
+        return attrs.evolve(shard_map, hosts=hosts) if options.spares else shard_map  # It is a large one to make.
 
     def _make_process(self, node: HostId, *, is_learner: bool) -> Process:
         shard_map = None if is_learner else self.shard_map
