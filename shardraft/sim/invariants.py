@@ -233,10 +233,13 @@ class Invariants:
                 self._shards[note.shard].campaigned.add(note.term)
             elif type(note) is StateLost:
                 raise SimulationFailure(f"host {process.node} runs from its newest disk and says {note!r}")
+        asked = self.pre_votes.asked
         for _, messages in turn.messages:
             self.check_promises(process.node, messages)
-            self.pre_votes.check(process.node, messages)
-        self.pre_votes.turn_ended()
+            if asked:
+                self.pre_votes.check(process.node, messages)
+        if asked:
+            self.pre_votes.turn_ended()
         if turn.replies:
             self.check_replies(process, turn)
 
@@ -262,9 +265,9 @@ class Invariants:
             return
         before = self._seen[process.node]
         for shard, replica in host.replicas.items():
-            commit_index, last_applied = before.get(shard, _UNSEEN)
-            if replica.machine.last_applied != last_applied or replica.commit_index != commit_index:
-                self._check_replica(process, replica, (replica.commit_index, replica.machine.last_applied))
+            now = replica.commit_index, replica.machine.last_applied
+            if before.get(shard) != now:
+                self._check_replica(process, replica, now)
 
     def _check_replica(self, process: Process, replica: Replica, seen: tuple[Index, Index]) -> None:
         all_seen = self._seen[process.node]
@@ -377,8 +380,6 @@ class Invariants:
 
 
 _NO_HARD_STATE: Final = HardState()
-_UNSEEN: Final = (-1, -1)
-"""The indexes of a replica that was never looked at: no real ones are equal to them."""
 _PROMISING: Final = (AppendEntriesReply, RequestVoteReply, RequestVote)
 
 

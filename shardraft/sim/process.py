@@ -284,11 +284,13 @@ class Process:
             self.disk.submit_log(turn.number, turn.log_batch)
             if self.crash_point is not None and self.reaches(Point.SUBMITTED):
                 return
-        for number, link_messages in (*turn.replies, *turn.link_messages):
-            self._send(number, link_messages)
-            if self.crash_point is not None and self.reaches(Point.ANSWERED):
-                return
-        self._ask_state_disk(turn)
+        if turn.replies or turn.link_messages:
+            for number, link_messages in (*turn.replies, *turn.link_messages):
+                self._send(number, link_messages)
+                if self.crash_point is not None and self.reaches(Point.ANSWERED):
+                    return
+        if turn.state_batch is not None or turn.shard_map is not None or turn.copies or turn.replicas:
+            self._ask_state_disk(turn)
         for number in turn.closes:
             self.close(number)
 

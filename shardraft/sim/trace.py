@@ -31,6 +31,8 @@ class Trace:
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.records = 0
+        self.is_heard = listener is not None
+        """Whether anybody listens to the lines."""
         self._listener = listener
         self._hash = blake2b(digest_size=16)
         self._waiting: list[tuple[Any, ...]] = []
@@ -49,11 +51,6 @@ class Trace:
         """Something happened to the world: a fault, a decision, a role that changed."""
         self._add((now_us, text.encode()))
         self.say(now_us, text)
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether anybody listens to the lines."""
-        return self._listener is not None
 
     def say(self, now_us: int, line: str) -> None:
         """A line for the listener alone."""
@@ -110,6 +107,8 @@ def _compiled(kind: type) -> Callable[[Any], Any]:
 
 def _flatten_sequence(values: Any) -> tuple[Any, ...]:
     known = _FLATTENERS
+    if len(values) < 2:
+        return (known[type(values[0])](values[0]),) if values else ()
     return tuple([each if type(each) is int else known[type(each)](each) for each in values])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -90,8 +90,7 @@ class World:
         cluster_id = self.random.randbytes(16)
         options = self.options
         hosts = tuple(HostPlace(host, _endpoint(host)) for host in range(1, options.hosts + options.spares + 1))
-        shard_map = ShardMap.bootstrap(cluster_id, hosts[: options.hosts], options.shards)
-        return attrs.evolve(shard_map, hosts=hosts) if options.spares else shard_map  # It is a large one to make.
+        return attrs.evolve(ShardMap.bootstrap(cluster_id, hosts[: options.hosts], options.shards), hosts=hosts)
 
     def _make_process(self, node: HostId, *, is_learner: bool) -> Process:
         shard_map = None if is_learner else self.shard_map
@@ -333,19 +332,20 @@ class World:
         if process.is_learner:
             self.parents[process.node].connection_closed(number)
 
-    def process_stepped(self, process: Process, event: object) -> None:
+    def process_stepped(self, process: Process, event: Any) -> None:
         """The trace holds all that hosts take in."""
+        kind = type(event)
         assert process.host is not None
-        if type(event) is RequestReceived:
+        if kind is RequestReceived:
             self.invariants.note_request(process.node, event)
-        elif type(event) is PeerFrameReceived:
+        elif kind is PeerFrameReceived:
             self.invariants.pre_votes.taken(process.host, event)
-        elif type(event) is CopyInstalled:
+        elif kind is CopyInstalled:
             self.copies_installed += 1
             if process.host.copying.installs_ordered(event.shard):
                 self.count(SENT_BY_FOLLOWER)
             self.invariants.flushed.check_all(process.node, event.shard)
-        elif type(event) is ReplicaCreated:
+        elif kind is ReplicaCreated:
             self.invariants.replica_created(process.node, event.shard)
         self.trace.event(self.agenda.now_us, process.node, event)
 
@@ -358,7 +358,8 @@ class World:
                 self.on_elected(process)
             else:
                 self.trace.note(self.agenda.now_us, f"{process.node} {show(note)}")
-        self.operator.hear(turn.replies)
+        if turn.replies:
+            self.operator.hear(turn.replies)
         self.invariants.check_replicas(process)
         if not process.impersonates:  # Nobody hears what such a one promises.
             self.invariants.check_turn(process, turn)
