@@ -22,7 +22,7 @@ class PreVotes:
 
     def __init__(self) -> None:
         self.asked: dict[tuple[ShardId, ReplicaId], bool] = {}
-        """By shard and asker: whether it heard the leader. A question may come twice in a turn: True means each time."""
+        """By shard and asker: whether it heard the leader. A question may come twice in a turn: True means at both."""
 
     def taken(self, host: Host, event: PeerFrameReceived) -> None:
         """A frame is about to be stepped."""
