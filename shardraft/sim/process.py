@@ -237,33 +237,30 @@ class Process:
     def _turn(self, boot: int) -> None:
         if boot != self.boot or self._paused:
             return
-        assert self.host is not None
+        host, world = self.host, self._world
+        assert host is not None
         self._turn_is_due = False
         self.turns += 1
-        try:
-            self._take_turn(self.host, boot)
-        except StorageError as error:
-            self.disk_failed(error)
-
-    def _take_turn(self, host: Host, boot: int) -> None:
-        world = self._world
         now_us = self.clock.now_us()  # No time passes within a turn.
         events, self._inbox = self._inbox, self._inbox[self._events_max :]
         if self._inbox:
             del events[self._events_max :]  # They came first, and are as much as one turn takes.
-        for event in events:
-            world.process_stepped(self, event)
-            if type(event) is LogCommitted:
-                self._finish_turns(host, event.numbers, now_us)
-            else:
-                host.step(event)
-            if self.crash_point is not None:
-                self.reaches(Point.STEPPED)
-            if boot != self.boot:
-                return
-        self._carry_out(host.begin_turn(now_us))
-        if boot == self.boot and not self._turn_is_due:
-            self._look_ahead(host.next_deadline_us, now_us)
+        try:
+            for event in events:
+                world.process_stepped(self, event)
+                if type(event) is LogCommitted:
+                    self._finish_turns(host, event.numbers, now_us)
+                else:
+                    host.step(event)
+                if self.crash_point is not None:
+                    self.reaches(Point.STEPPED)
+                if boot != self.boot:
+                    return
+            self._carry_out(host.begin_turn(now_us))
+            if boot == self.boot and not self._turn_is_due:
+                self._look_ahead(host.next_deadline_us, now_us)
+        except StorageError as error:
+            self.disk_failed(error)
 
     def _finish_turns(self, host: Host, numbers: tuple[int, ...], now_us: int) -> None:
         for number in numbers:

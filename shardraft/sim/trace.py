@@ -30,16 +30,20 @@ class Trace:
     """Takes records and hashes them. ``listener``, if given, hears a line for each."""
 
     def __init__(self, listener: Listener | None = None) -> None:
-        self.records = 0
         self.is_heard = listener is not None
         """Whether anybody listens to the lines."""
         self._listener = listener
         self._hash = blake2b(digest_size=16)
+        self._hashed = 0
         self._waiting: list[tuple[Any, ...]] = []
+
+    @property
+    def records(self) -> int:
+        """How many there were so far."""
+        return self._hashed + len(self._waiting)
 
     def event(self, now_us: int, node: int, event: object) -> None:
         """A process, or a client, took this in."""
-        self.records += 1
         self._waiting.append((now_us, node, _FLATTENERS[type(event)](event)))
         if len(self._waiting) >= _RECORDS_PER_UPDATE:
             self._flush()
@@ -49,7 +53,9 @@ class Trace:
 
     def note(self, now_us: int, text: str) -> None:
         """Something happened to the world: a fault, a decision, a role that changed."""
-        self._add((now_us, text.encode()))
+        self._waiting.append((now_us, text.encode()))
+        if len(self._waiting) >= _RECORDS_PER_UPDATE:
+            self._flush()
         self.say(now_us, text)
 
     def say(self, now_us: int, line: str) -> None:
@@ -57,14 +63,9 @@ class Trace:
         if self._listener is not None:
             self._listener(f"{now_us / 1e6:10.6f} {line}")
 
-    def _add(self, record: tuple[Any, ...]) -> None:
-        self.records += 1
-        self._waiting.append(record)
-        if len(self._waiting) >= _RECORDS_PER_UPDATE:
-            self._flush()
-
     def _flush(self) -> None:
         self._hash.update(marshal.dumps(self._waiting, _MARSHAL_VERSION))
+        self._hashed += len(self._waiting)
         self._waiting.clear()
 
     def digest(self) -> str:
