@@ -203,9 +203,10 @@ class SimDisk:
 
     def _carry_out_log(self, job: LogJob) -> None:
         if isinstance(job, list):
-            self.store.commit_log([batch for _, batch in job])
+            numbers, batches = zip(*job, strict=True)
+            self.store.commit_log(list(batches))
             if not self._is_crashing:
-                self.on_committed(tuple(number for number, _ in job))
+                self.on_committed(numbers)
                 self.at_point(Point.DURABLE)
         elif isinstance(job, RemoveReplica):
             self.store.remove_log(job.shard)

@@ -79,13 +79,11 @@ class _Shard:
         """Every entry that ever lay on a disk: its checksum, the term before it, and itself."""
         self.committed: list[Term] = [0]
         """The term of each committed entry, by index."""
+        self.commit_index: Index = 0
+        """The index of the last of them."""
         self.hashes: dict[Index, int] = {}
         self.campaigned: set[Term] = set()
         """The terms that some candidate began. Only asked for membership."""
-
-    @property
-    def commit_index(self) -> Index:
-        return len(self.committed) - 1
 
 
 class Invariants:
@@ -146,14 +144,14 @@ class Invariants:
             )
 
     def _check_matching(self, host: HostId, write: LogWrite) -> None:
-        shard = self._shards[write.shard]
+        written = self._shards[write.shard].written
         first = write.entries[0].index
         before = self.stores[host].logs[write.shard].term_at(first - 1)
         for entry in write.entries:
-            checksum = entry.checksum
-            known = shard.written.get((entry.index, entry.term))
+            at, checksum = (entry.index, entry.term), entry.checksum
+            known = written.get(at)
             if known is None:
-                shard.written[entry.index, entry.term] = (checksum, -1 if before is None else before, entry)
+                written[at] = (checksum, -1 if before is None else before, entry)
                 self.members.written(write.shard, entry)
             elif known[0] != checksum or (before is not None and known[1] not in (-1, before)):
                 raise SimulationFailure(
@@ -323,6 +321,7 @@ class Invariants:
             term = log.term_at(following)
             assert term is not None, "an entry is compacted before anybody knew it to be committed"
             shard.committed.append(term)
+            shard.commit_index = following
             entry = shard.written[following, term][2]
             shard.oracle.apply(entry)
             self.members.apply(voter.shard, entry)
