@@ -264,9 +264,10 @@ class Process:
 
     def _finish_turns(self, host: Host, numbers: tuple[int, ...], now_us: int) -> None:
         for number in numbers:
-            outcome = host.finish_turn(number, now_us)
-            self._world.outcome_leaves(self, outcome.messages)
-            for target, messages in outcome.messages:
+            promised = host.finish_turn(number, now_us).messages
+            if promised:
+                self._world.outcome_leaves(self, promised)
+            for target, messages in promised:
                 self._world.peer_frame(self.node, target, messages)
                 if self.crash_point is not None and self.reaches(Point.PROMISED):
                     return

@@ -317,8 +317,7 @@ class World:
     def peer_frame(self, source: HostId, target: HostId, messages: tuple[PeerMessage, ...]) -> None:
         """One frame between voter hosts; it is dropped when they have no connection."""
         if self.peers.are_connected(source, target):
-            take = self.processes[target].take
-            self.network.send_frame(source, target, take, PeerFrameReceived, source, messages)
+            self.network.send_frame(source, target, self.processes[target].take, PeerFrameReceived, source, messages)
 
     def process_started(self, process: Process) -> None:
         """It looks for its peers or its parent."""
