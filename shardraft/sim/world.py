@@ -87,8 +87,7 @@ class World:
     # Making it.
 
     def _make_map(self) -> ShardMap:
-        cluster_id = self.random.randbytes(16)
-        options = self.options
+        options, cluster_id = self.options, self.random.randbytes(16)
         hosts = tuple(HostPlace(host, _endpoint(host)) for host in range(1, options.hosts + options.spares + 1))
         return attrs.evolve(ShardMap.bootstrap(cluster_id, hosts[: options.hosts], options.shards), hosts=hosts)
 
