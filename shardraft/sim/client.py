@@ -56,6 +56,8 @@ class SimClient:
         self._streams: dict[str, Stream | None] = {}
         """Wanted endpoints; None while there is no connection."""
         self._wake_us: int | None = None
+        self._wake_deadline_us = 0
+        """The deadline for which it will wake then, on its own clock."""
 
     def pump(self) -> None:
         """Let the core say what it wants, and do it. Call it after any input."""
@@ -77,9 +79,11 @@ class SimClient:
         deadline_us = self.core.next_deadline_us
         if deadline_us >= NEVER_US:
             return
+        if self._wake_us is not None and deadline_us >= self._wake_deadline_us:
+            return
         world_us = max(self.clock.world_us(deadline_us), self._agenda.now_us)
         if self._wake_us is None or world_us < self._wake_us:
-            self._wake_us = world_us
+            self._wake_us, self._wake_deadline_us = world_us, deadline_us
             self._agenda.at(world_us, self._wake, world_us)
 
     def _wake(self, wake_us: int) -> None:
@@ -105,7 +109,7 @@ class SimClient:
 
     def _connect(self, endpoint: str) -> None:
         node = self._directory.process_at(endpoint).node
-        delay_us = self._network.delay_us(self.node, node) + self._network.delay_us(node, self.node)
+        delay_us = self._network.delay_us((self.node, node)) + self._network.delay_us((node, self.node))
         if not self._network.reaches_both_ways(self.node, node):
             delay_us = self._network.notice_us()
         self._agenda.after(delay_us, self._connected, endpoint)

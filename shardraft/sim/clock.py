@@ -16,16 +16,20 @@ Action = Callable[..., None]
 _MILLION: Final = 1_000_000
 
 
-def draw(random: Random, between: tuple[int, int]) -> int:
-    """A number from the first of ``between`` up to and without the second: ``randrange``, drawn alike for a third."""
+def drawing(random: Random, between: tuple[int, int]) -> Callable[[], int]:
+    """Draws numbers from the first of ``between`` up to and without the second: ``randrange`` for a quarter."""
     low, high = between
     count = high - low
     bits = count.bit_length()
     getrandbits = random.getrandbits
-    number = getrandbits(bits)
-    while number >= count:
+
+    def draw() -> int:
         number = getrandbits(bits)
-    return low + number
+        while number >= count:
+            number = getrandbits(bits)
+        return low + number
+
+    return draw
 
 
 class Agenda:
@@ -50,9 +54,9 @@ class Agenda:
 
     def run_until(self, time_us: int) -> None:
         """Do everything due up to and with ``time_us``, then let it be that time."""
-        heap = self._heap
+        heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= time_us:
-            due_us, _, action, arguments = heapq.heappop(heap)
+            due_us, _, action, arguments = pop(heap)
             if due_us > self.now_us:
                 self.now_us = due_us
             action(*arguments)

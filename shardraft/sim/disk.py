@@ -42,7 +42,7 @@ from shardraft.host.turn import (
 )
 from shardraft.kv.machine import MachineState
 from shardraft.shards.shard_map import ShardMap
-from shardraft.sim.clock import Agenda, draw
+from shardraft.sim.clock import Agenda, drawing
 from shardraft.sim.crash_points import Point
 from shardraft.sim.store import SimStore
 
@@ -78,7 +78,9 @@ class _Thread:
     def _begin(self) -> None:
         self.begun_us = self._disk.after_latency_of(self.jobs[0], self._done)
 
-    def _done(self) -> None:
+    def _done(self, boot: int) -> None:
+        if boot != self._disk.boot:
+            return  # The process that gave it the job is gone.
         if self.hangs:
             self._held = True
             return
@@ -129,31 +131,38 @@ class SimDisk:
         self.slowness = 1
         self.log_slowness = 1
         self.torn = 0
+        self.is_hung = False
+        """Whether anything of it hangs."""
+        self.boot = 0
+        """How many of its processes are gone."""
         self.on_committed: Callable[[tuple[int, ...]], None] = _ignore
         self.on_event: Callable[..., None] = _ignore
         self.on_failure: Callable[[StorageError], None] = _ignore
         self.at_point: Callable[[Point], bool] = _never
         self._agenda = agenda
         self._random = random
-        self._boot = 0
+        self._draw_log_us = drawing(random, LOG_COMMIT_US)
+        draw_state_us, draw_copy_us = drawing(random, STATE_COMMIT_US), drawing(random, COPY_STEP_US)
+        self._draws_us: dict[type, Callable[[], int]] = {
+            **dict.fromkeys((StateBatch, InstallCopy, CreateReplica, ShardMap), draw_state_us),
+            **dict.fromkeys((StageChunk, SpoolCopy, DropCopy), draw_copy_us),
+        }
+        """How long a job of each kind takes that is not one of the log."""
         self._is_crashing = False
         self._log = _Thread(self, self._carry_out_log)
         self._state = _Thread(self, self._carry_out_state)
         self._copies = _Thread(self, self._carry_out_copy)
 
-    @property
-    def is_hung(self) -> bool:
-        """Whether anything of it hangs."""
-        return self._log.hangs or self._state.hangs
-
     def hang(self, *, log: bool, state: bool) -> None:
         """Finish nothing of the log, of the state, or of both, until ``release``; a crash changes nothing about it."""
+        self.is_hung = log or state
         self._log.hangs = log
         self._state.hangs = self._copies.hangs = state
 
     def release(self) -> None:
         """Finish what hung, and be a good disk again."""
         self.slowness = self.log_slowness = 1
+        self.is_hung = False
         for thread in (self._log, self._state, self._copies):
             thread.release()
 
@@ -165,7 +174,7 @@ class SimDisk:
 
     def crash(self) -> None:
         """The process is gone at this moment; of what it asked for, nothing more follows."""
-        self._boot += 1
+        self.boot += 1
         self._is_crashing = True
         self.torn += self._log.crash(self._random)
         for thread in (self._state, self._copies):
@@ -194,9 +203,10 @@ class SimDisk:
 
     def _carry_out_log(self, job: LogJob) -> None:
         if isinstance(job, list):
-            self.store.commit_log([batch for _, batch in job])
+            numbers, batches = zip(*job, strict=True)
+            self.store.commit_log(list(batches))
             if not self._is_crashing:
-                self.on_committed(tuple(number for number, _ in job))
+                self.on_committed(numbers)
                 self.at_point(Point.DURABLE)
         elif isinstance(job, RemoveReplica):
             self.store.remove_log(job.shard)
@@ -261,23 +271,15 @@ class SimDisk:
 
     # Time.
 
-    def after_latency_of(self, job: object, action: Callable[[], None]) -> int:
-        """Do ``action`` when ``job``, begun now, is done, unless the process is gone by then; what time it is now."""
-        slowness = self.slowness
-        if isinstance(job, StateBatch | InstallCopy | CreateReplica | ShardMap):
-            between_us = STATE_COMMIT_US
-        elif isinstance(job, StageChunk | SpoolCopy | DropCopy):
-            between_us = COPY_STEP_US
-        else:
-            between_us = LOG_COMMIT_US
+    def after_latency_of(self, job: object, action: Callable[[int], None]) -> int:
+        """Do ``action`` with the ``boot`` of now when ``job``, begun now, is done; what time it is now."""
+        slowness, draw_us = self.slowness, self._draws_us.get(type(job))
+        if draw_us is None:
             slowness *= self.log_slowness
-        delay_us = min(draw(self._random, between_us) * slowness, STALL_US_MAX)
-        self._agenda.after(delay_us, self._if_alive, self._boot, action)
+            draw_us = self._draw_log_us
+        delay_us = min(draw_us() * slowness, STALL_US_MAX)
+        self._agenda.after(delay_us, action, self.boot)
         return self._agenda.now_us
-
-    def _if_alive(self, boot: int, action: Callable[[], None]) -> None:
-        if boot == self._boot:
-            action()
 
 
 def _ignore(*_: object) -> None:

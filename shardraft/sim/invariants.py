@@ -79,13 +79,11 @@ class _Shard:
         """Every entry that ever lay on a disk: its checksum, the term before it, and itself."""
         self.committed: list[Term] = [0]
         """The term of each committed entry, by index."""
+        self.commit_index: Index = 0
+        """The index of the last of them."""
         self.hashes: dict[Index, int] = {}
         self.campaigned: set[Term] = set()
         """The terms that some candidate began. Only asked for membership."""
-
-    @property
-    def commit_index(self) -> Index:
-        return len(self.committed) - 1
 
 
 class Invariants:
@@ -146,14 +144,14 @@ class Invariants:
             )
 
     def _check_matching(self, host: HostId, write: LogWrite) -> None:
-        shard = self._shards[write.shard]
+        written = self._shards[write.shard].written
         first = write.entries[0].index
         before = self.stores[host].logs[write.shard].term_at(first - 1)
         for entry in write.entries:
-            checksum = entry.checksum
-            known = shard.written.get((entry.index, entry.term))
+            at, checksum = (entry.index, entry.term), entry.checksum
+            known = written.get(at)
             if known is None:
-                shard.written[entry.index, entry.term] = (checksum, -1 if before is None else before, entry)
+                written[at] = (checksum, -1 if before is None else before, entry)
                 self.members.written(write.shard, entry)
             elif known[0] != checksum or (before is not None and known[1] not in (-1, before)):
                 raise SimulationFailure(
@@ -233,10 +231,13 @@ class Invariants:
                 self._shards[note.shard].campaigned.add(note.term)
             elif type(note) is StateLost:
                 raise SimulationFailure(f"host {process.node} runs from its newest disk and says {note!r}")
+        asked = self.pre_votes.asked
         for _, messages in turn.messages:
             self.check_promises(process.node, messages)
-            self.pre_votes.check(process.node, messages)
-        self.pre_votes.turn_ended()
+            if asked:
+                self.pre_votes.check(process.node, messages)
+        if asked:
+            self.pre_votes.turn_ended()
         if turn.replies:
             self.check_replies(process, turn)
 
@@ -262,9 +263,9 @@ class Invariants:
             return
         before = self._seen[process.node]
         for shard, replica in host.replicas.items():
-            commit_index, last_applied = before.get(shard, _UNSEEN)
-            if replica.machine.last_applied != last_applied or replica.commit_index != commit_index:
-                self._check_replica(process, replica, (replica.commit_index, replica.machine.last_applied))
+            now = replica.commit_index, replica.machine.last_applied
+            if before.get(shard) != now:
+                self._check_replica(process, replica, now)
 
     def _check_replica(self, process: Process, replica: Replica, seen: tuple[Index, Index]) -> None:
         all_seen = self._seen[process.node]
@@ -320,6 +321,7 @@ class Invariants:
             term = log.term_at(following)
             assert term is not None, "an entry is compacted before anybody knew it to be committed"
             shard.committed.append(term)
+            shard.commit_index = following
             entry = shard.written[following, term][2]
             shard.oracle.apply(entry)
             self.members.apply(voter.shard, entry)
@@ -377,8 +379,6 @@ class Invariants:
 
 
 _NO_HARD_STATE: Final = HardState()
-_UNSEEN: Final = (-1, -1)
-"""The indexes of a replica that was never looked at: no real ones are equal to them."""
 _PROMISING: Final = (AppendEntriesReply, RequestVoteReply, RequestVote)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-
-import attrs
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 from shardraft.host.voter import Voter
 from shardraft.raft.entry import Entry, EntryKind
@@ -20,14 +20,19 @@ from shardraft.raft.membership import UNKNOWN, decode_membership
 from shardraft.shards.shard_map import ShardMap
 from shardraft.sim.failure import SimulationFailure
 from shardraft.sim.store import SimStore
-from shardraft.types import NO_REPLICA, HostId, Index, Member, Membership, ReplicaId, ShardId, Term
+from shardraft.types import NO_REPLICA, HostId, Index, Membership, ReplicaId, ShardId, Term
+
+_Holder: TypeAlias = tuple[ReplicaId, HostId]
+"""A replica and the host that it lies on: a number alone names nobody (``_is_quorum``)."""
+
+_decode = lru_cache(maxsize=256)(decode_membership)
+"""Every host keeps the same few configurations; equal bytes are an equal value, and nobody can change it."""
 
 
-@attrs.frozen(slots=True)
-class _Standing:
+class _Standing(NamedTuple):
     """What a host would start from, if everything ended now: where its log ends, and whether the entry is in it."""
 
-    member: Member
+    holder: _Holder
     last: tuple[Term, Index]
     holds: bool
 
@@ -52,13 +57,13 @@ class Members:
     def written(self, shard: ShardId, entry: Entry) -> None:
         """``entry`` lies on a disk, for the first time."""
         if entry.kind == EntryKind.MEMBERSHIP:
-            self._written[shard].append((entry.index, entry.term, decode_membership(entry.payload)))
+            self._written[shard].append((entry.index, entry.term, _decode(entry.payload)))
             self._written[shard].sort(key=lambda written: written[0], reverse=True)
 
     def apply(self, shard: ShardId, entry: Entry) -> None:
         """``entry`` is committed."""
         if entry.kind == EntryKind.MEMBERSHIP:
-            self._committed[shard].append((entry.index, decode_membership(entry.payload)))
+            self._committed[shard].append((entry.index, _decode(entry.payload)))
             self.changes += 1
 
     # What a replica goes by.
@@ -69,12 +74,14 @@ class Members:
         A new replica knows none before it gets the first entry, or a copy, that tells one.
         """
         history = self._committed[voter.shard]
-        place = bisect_right(history, index, key=lambda committed: committed[0]) - 1
+        since, committed = history[-1]
+        if since > index:
+            since, committed = history[bisect_right(history, index, key=lambda change: change[0]) - 1]
         known = voter.raft.configurations.at(index)
-        if known != history[place][1] and (place > 0 or known != UNKNOWN):
+        if known != committed and (since > 0 or known != UNKNOWN):
             raise SimulationFailure(
                 f"configuration: host {host}, shard {voter.shard}: goes by {known} at {index}, and the configuration"
-                f" that is committed there is {history[place][1]}"
+                f" that is committed there is {committed}"
             )
 
     # What counts as committed.
@@ -88,24 +95,24 @@ class Members:
         shard, term = voter.shard, voter.log.term_at(index)
         configurations = voter.raft.configurations.since(index)
         standings = self._standings(shard, index, term)
-        held = {standing.member for standing in standings if standing.holds}
+        held = {standing.holder for standing in standings if standing.holds}
         entry = f"host {host}, shard {shard}: entry {index} of term {term} counts as committed"
         if not any(_is_quorum(membership, held) for membership in configurations):
-            hosts = sorted(member.host for member in held)
+            hosts = sorted(host for _, host in held)
             raise SimulationFailure(f"{entry} but lies on the disks of hosts {hosts} only")
         for standing in standings:
             if not standing.holds and self._is_electable(standing, standings, shard):
-                raise SimulationFailure(f"{entry}, and host {standing.member.host} could be elected without it")
+                raise SimulationFailure(f"{entry}, and host {standing.holder[1]} could be elected without it")
 
     def _is_electable(self, candidate: _Standing, standings: list[_Standing], shard: ShardId) -> bool:
         """Whether enough logs of voters, by the candidate's own configuration, are no more up to date (5.4.1)."""
-        backers = {standing.member for standing in standings if standing.last <= candidate.last}
-        return _is_quorum(self._configuration_on(candidate.member.host, shard), backers)
+        backers = {standing.holder for standing in standings if standing.last <= candidate.last}
+        return _is_quorum(self._configuration_on(candidate.holder[1], shard), backers)
 
     def _standings(self, shard: ShardId, index: Index, term: Term | None) -> list[_Standing]:
         """The standing of every host that holds a replica of the shard, member or not, by host."""
         return [
-            _standing(Member(replica, host), store, shard, index, term)
+            _standing((replica, host), store, shard, index, term)
             for host, store in self._stores.items()
             if (replica := store.replicas.get(shard, NO_REPLICA))
         ]
@@ -118,29 +125,29 @@ class Members:
                 if index >= log.first_index and log.term_at(index) == term:
                     return membership
         if state.membership:
-            return decode_membership(state.membership)
+            return _decode(state.membership)
         initial = self._committed[shard][0][1]
         return initial if initial.replica_on(host) == self._stores[host].replicas[shard] else UNKNOWN
 
 
-def _standing(member: Member, store: SimStore, shard: ShardId, index: Index, term: Term | None) -> _Standing:
+def _standing(holder: _Holder, store: SimStore, shard: ShardId, index: Index, term: Term | None) -> _Standing:
     """A compacted entry is held in the state, and so is every one that a copy holds whose log is not yet reset."""
     log, state = store.logs[shard], store.states[shard].state
     if log.term_at(state.last_applied) != state.last_applied_term:
-        return _Standing(member, (state.last_applied_term, state.last_applied), index <= state.last_applied)
+        return _Standing(holder, (state.last_applied_term, state.last_applied), index <= state.last_applied)
     last = (log.terms[-1] if log.terms else log.previous_term, log.last_index)
-    return _Standing(member, last, index < log.first_index or log.term_at(index) == term)
+    return _Standing(holder, last, index < log.first_index or log.term_at(index) == term)
 
 
-def _is_quorum(membership: Membership, agreed: set[Member]) -> bool:
+def _is_quorum(membership: Membership, agreed: set[_Holder]) -> bool:
     """Whether those who ``agreed`` are a majority of each half. Deliberately none of the product's own arithmetic.
 
     A number alone names nobody: an addition that was truncated may have left a replica on another host.
     """
-
-    def is_majority(voters: Iterable[ReplicaId]) -> bool:
-        votes = [Member(voter, membership.host_of(voter)) in agreed for voter in voters]
-        return 2 * sum(votes) > len(votes)
-
+    agreeing = {member.replica for member in membership.members if (member.replica, member.host) in agreed}
     outgoing = membership.voters_outgoing
-    return is_majority(membership.voters) and (not outgoing or is_majority(outgoing))
+    return _is_majority(membership.voters, agreeing) and (not outgoing or _is_majority(outgoing, agreeing))
+
+
+def _is_majority(voters: tuple[ReplicaId, ...], agreeing: set[ReplicaId]) -> bool:
+    return 2 * len(agreeing.intersection(voters)) > len(voters)

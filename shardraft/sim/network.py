@@ -22,6 +22,8 @@ import attrs
 from shardraft.sim.clock import Agenda
 
 Node: TypeAlias = int
+Direction: TypeAlias = tuple[Node, Node]
+"""From the first to the second."""
 
 _BREAK_NOTICED_US = (20_000, 1_500_000)
 """An end of a stream that fell silent notices after this: keep-alives, or a reset that comes late."""
@@ -52,12 +54,12 @@ def bad_quality(random: Random) -> LinkQuality:
     )
 
 
-def both_ways(some: Iterable[Node], others: Iterable[Node]) -> list[tuple[Node, Node]]:
+def both_ways(some: Iterable[Node], others: Iterable[Node]) -> list[Direction]:
     """Every direction between one of ``some`` and one of ``others``."""
     return [direction for one in some for other in others for direction in ((one, other), (other, one))]
 
 
-def show_directions(directions: Iterable[tuple[Node, Node]]) -> str:
+def show_directions(directions: Iterable[Direction]) -> str:
     """Directions as the trace tells them."""
     return " ".join(f"{source}>{target}" for source, target in directions)
 
@@ -67,8 +69,8 @@ class Network:
 
     def __init__(self, agenda: Agenda, random: Random) -> None:
         self.quality = LinkQuality()
-        self.special: dict[tuple[Node, Node], LinkQuality] = {}
-        self.cut: set[tuple[Node, Node]] = set()
+        self.special: dict[Direction, LinkQuality] = {}
+        self.cut: set[Direction] = set()
         """Directions in which nothing arrives. Only asked for membership, so its order never matters."""
         self.frames_sent = 0
         self.frames_lost = 0
@@ -86,37 +88,34 @@ class Network:
         """Whether the two can hold a connection."""
         return (one, other) not in self.cut and (other, one) not in self.cut
 
-    def quality_of(self, source: Node, target: Node) -> LinkQuality:
-        """How that direction behaves."""
-        return self.special.get((source, target), self.quality) if self.special else self.quality
-
     def send_frame(self, source: Node, target: Node, deliver: Callable[..., None], *arguments: Any) -> None:
         """Let ``deliver(*arguments)`` happen after a while; or twice, or never."""
         self.frames_sent += 1
-        quality = self.quality_of(source, target)
+        direction = source, target
+        quality = self.special.get(direction, self.quality)
         random = self._random.random
-        if (source, target) in self.cut or (quality.loss and random() < quality.loss):
+        if direction in self.cut or (quality.loss and random() < quality.loss):
             self.frames_lost += 1
             return
         delay_us = quality.delay_us + int(random() * quality.jitter_us)
         if quality.late and random() < quality.late:
             self.frames_late += 1
             delay_us += int(random() * quality.late_us)
-        self._agenda.after(delay_us, self._arrive, source, target, deliver, arguments)
+        self._agenda.after(delay_us, self._arrive, direction, deliver, arguments)
         if quality.doubling and random() < quality.doubling:
             self.frames_doubled += 1
             delay_us += int(random() * quality.late_us)
-            self._agenda.after(delay_us, self._arrive, source, target, deliver, arguments)
+            self._agenda.after(delay_us, self._arrive, direction, deliver, arguments)
 
-    def _arrive(self, source: Node, target: Node, deliver: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if (source, target) in self.cut:
+    def _arrive(self, direction: Direction, deliver: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if direction in self.cut:
             self.frames_lost += 1  # It was on its way when the link was cut.
         else:
             deliver(*arguments)
 
-    def delay_us(self, source: Node, target: Node) -> int:
+    def delay_us(self, direction: Direction) -> int:
         """A draw of how long something takes in that direction."""
-        quality = self.quality_of(source, target)
+        quality = self.special.get(direction, self.quality)
         return quality.delay_us + int(self._random.random() * quality.jitter_us)
 
     def notice_us(self) -> int:
@@ -160,10 +159,12 @@ class StreamEnd:
 class Stream:
     """One ordered connection. Ends are 0 (who opened it) and 1; an end that heard of the close hears nothing more."""
 
-    __slots__ = ("_agenda", "_arrives_us", "_broken", "_network", "_open", "_severed", "ends")
+    __slots__ = ("_agenda", "_arrives_us", "_broken", "_directions", "_network", "_open", "_severed", "ends")
 
     def __init__(self, network: Network, agenda: Agenda, opener: StreamEnd, acceptor: StreamEnd) -> None:
         self.ends = (opener, acceptor)
+        self._directions = ((opener.node, acceptor.node), (acceptor.node, opener.node))
+        """In direction e, end e sends."""
         self._network = network
         self._agenda = agenda
         self._open = [True, True]
@@ -176,15 +177,17 @@ class Stream:
         """Send from ``end`` to the other; order is kept."""
         if not self._open[end] or self._severed[end]:
             return
-        source, target = self.ends[end].node, self.ends[1 - end].node
-        arrives_us = max(self._agenda.now_us + self._network.delay_us(source, target), self._arrives_us[end])
+        agenda = self._agenda
+        arrives_us = agenda.now_us + self._network.delay_us(self._directions[end])
+        if arrives_us < self._arrives_us[end]:
+            arrives_us = self._arrives_us[end]
         self._arrives_us[end] = arrives_us
-        self._agenda.at(arrives_us, self._deliver, end, message)
+        agenda.at(arrives_us, self._deliver, end, message)
 
     def _deliver(self, end: int, message: object) -> None:
         if self._severed[end] or not self._open[1 - end]:
             return
-        if not self._network.reaches(self.ends[end].node, self.ends[1 - end].node):
+        if self._directions[end] in self._network.cut:
             self.break_if_cut()
         else:
             self.ends[1 - end].received(message)
@@ -194,9 +197,8 @@ class Stream:
         if not self._open[end]:
             return
         self._open[end] = False
-        other = self.ends[1 - end].node
-        delay_us = self._network.delay_us(self.ends[end].node, other)
-        if not self._network.reaches(self.ends[end].node, other):
+        delay_us = self._network.delay_us(self._directions[end])
+        if self._directions[end] in self._network.cut:
             delay_us = self._network.notice_us()
         self._agenda.at(max(self._agenda.now_us + delay_us, self._arrives_us[end]), self._hear_close, 1 - end)
 
@@ -206,8 +208,7 @@ class Stream:
 
     def break_if_cut(self) -> None:
         """Sever the directions that are cut; both ends will notice, each in its own time."""
-        one, other = self.ends[0].node, self.ends[1].node
-        severed = [not self._network.reaches(one, other), not self._network.reaches(other, one)]
+        severed = [direction in self._network.cut for direction in self._directions]
         for end in (0, 1):
             self._severed[end] = self._severed[end] or severed[end]
         if any(severed) and not self._broken:

@@ -45,11 +45,12 @@ class PeerLinks:
         self._network = network
         self._voters = voters
         self._on_refused = on_refused
-        self._up: dict[tuple[HostId, HostId], bool] = {}
+        self._up: set[tuple[HostId, HostId]] = set()
+        """Both directions of each link that is up. Only asked for membership, so its order never matters."""
 
     def are_connected(self, one: HostId, other: HostId) -> bool:
         """Whether frames may travel between the two."""
-        return self._up.get((one, other) if one < other else (other, one), False)
+        return (one, other) in self._up
 
     def process_started(self, process: Process) -> None:
         """It connects to every peer that it can reach."""
@@ -60,8 +61,8 @@ class PeerLinks:
     def process_died(self, process: Process) -> None:
         """Its sockets close: peers that can be reached hear of it soon, the others when their links time out."""
         for host in self._voters:
-            if host != process.node and self._up.get(_pair(process.node, host)):
-                self._up[_pair(process.node, host)] = False
+            if self.are_connected(process.node, host):
+                self._set_down(process.node, host)
                 reset = self._network.reaches(process.node, host)
                 delay_us = self._random.randrange(*_RESET_US) if reset else self._network.notice_us()
                 self._agenda.after(delay_us, self._tell_lost, host, process.node)
@@ -85,15 +86,18 @@ class PeerLinks:
     def reset(self, one: HostId, other: HostId) -> None:
         """A connection is reset: ``one`` hears of it at once, ``other`` only when it next notices anything."""
         if self.are_connected(one, other):
-            self._up[_pair(one, other)] = False
+            self._set_down(one, other)
             self._agenda.after(self._random.randrange(*_RESET_US), self._tell_lost, one, other)
             self._agenda.after(self._network.notice_us(), self._tell_lost, other, one)
 
     def _break(self, one: HostId, other: HostId) -> None:
         if self.are_connected(one, other) and not self._network.reaches_both_ways(one, other):
-            self._up[_pair(one, other)] = False
+            self._set_down(one, other)
             self._tell_lost(one, other)
             self._tell_lost(other, one)
+
+    def _set_down(self, one: HostId, other: HostId) -> None:
+        self._up.difference_update(((one, other), (other, one)))
 
     def _tell_lost(self, host: HostId, peer: HostId) -> None:
         if not self.are_connected(host, peer):
@@ -105,7 +109,7 @@ class PeerLinks:
     def _connect(self, one: HostId, other: HostId) -> None:
         possible = self._voters[one].is_up and self._voters[other].is_up and self._network.reaches_both_ways(one, other)
         if possible and not self.are_connected(one, other) and self._greet(one, other) and self._greet(other, one):
-            self._up[_pair(one, other)] = True
+            self._up.update(((one, other), (other, one)))
             self._voters[one].take(PeerConnected, other)
             self._voters[other].take(PeerConnected, one)
 
@@ -178,7 +182,3 @@ class ParentLink:
         parent.opened(their_number, stream, 1)
         self._connection = number
         child.take(ParentConnected, number)
-
-
-def _pair(one: HostId, other: HostId) -> tuple[HostId, HostId]:
-    return (one, other) if one < other else (other, one)

@@ -21,8 +21,8 @@ class PreVotes:
     """The questions that the host whose turn it is took in, and whether it heard the leader at each."""
 
     def __init__(self) -> None:
-        self._heard: dict[tuple[ShardId, ReplicaId], bool] = {}
-        """By shard and asker. A question may come twice in one turn, so True means at each of them."""
+        self.asked: dict[tuple[ShardId, ReplicaId], bool] = {}
+        """By shard and asker: whether it heard the leader. A question may come twice in a turn: True means at both."""
 
     def taken(self, host: Host, event: PeerFrameReceived) -> None:
         """A frame is about to be stepped."""
@@ -31,14 +31,14 @@ class PreVotes:
                 raft = host.voters[message.shard].raft
                 raft.advance(event.now_us)
                 asked = message.shard, message.from_replica
-                self._heard[asked] = raft.state.hears_leader() and self._heard.get(asked, True)
+                self.asked[asked] = raft.state.hears_leader() and self.asked.get(asked, True)
 
     def check(self, host: HostId, messages: Iterable[PeerMessage]) -> None:
         """Answers leave. Raises ``SimulationFailure``."""
-        for message in messages if self._heard else ():
+        for message in messages:
             if type(message) is not RequestPreVoteReply or not message.vote_granted:
                 continue
-            if self._heard.get((message.shard, message.to_replica)):
+            if self.asked.get((message.shard, message.to_replica)):
                 raise SimulationFailure(
                     f"host {host}, shard {message.shard}: grants replica {message.to_replica} a pre-vote while it"
                     " hears its leader"
@@ -46,4 +46,4 @@ class PreVotes:
 
     def turn_ended(self) -> None:
         """The next host's turn comes."""
-        self._heard.clear()
+        self.asked.clear()

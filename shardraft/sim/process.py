@@ -7,6 +7,7 @@ pile up and time pass.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ from shardraft.host.host import Host
 from shardraft.host.messages import PeerMessage
 from shardraft.host.ports import Codec
 from shardraft.host.turn import Turn
-from shardraft.sim.clock import Agenda, DriftingClock, draw
+from shardraft.sim.clock import Agenda, DriftingClock, drawing
 from shardraft.sim.crash_points import CrashPoint, Point
 from shardraft.sim.disk import SimDisk
 from shardraft.sim.network import Stream, StreamEnd
@@ -30,9 +31,12 @@ _TURN_DELAY_US: Final = (20, 400)
 """From the first arrival to the turn that takes it: the loop was busy, and takes what came meanwhile along."""
 
 
-@attrs.frozen(slots=True)
+@attrs.define(slots=True)
 class LogCommitted:
-    """The disk's word that the log batches of these turns are durable; the loop's own event, not the host's."""
+    """The disk's word that the log batches of these turns are durable; the loop's own event, not the host's.
+
+    Every commit makes one, and a frozen one takes twice as long to make.
+    """
 
     now_us: int
     numbers: tuple[int, ...]
@@ -111,6 +115,7 @@ class Process:
         """Open connections by number: the stream and which end of it is ours."""
         self._agenda = agenda
         self._random = random
+        self._draw_turn_delay_us = drawing(random, _TURN_DELAY_US)
         self._codec = codec
         self._world = surroundings
         self._events_max = config.limits.turn_events_max
@@ -119,10 +124,12 @@ class Process:
         self._paused = False
         self._turn_is_due = False
         self._wake_us: int | None = None
+        self._wake_deadline_us = 0
+        """The deadline for which it will wake then, on its own clock."""
         self._next_connection = 1
         self.newest_disk = disk.store
         """The host's newest disk, wherever it is."""
-        disk.on_committed = self.log_committed
+        disk.on_committed = partial(self.take, LogCommitted)
         disk.on_event = self.take
         disk.on_failure = self.disk_failed
         disk.at_point = self.reaches
@@ -209,10 +216,6 @@ class Process:
 
     # Arrivals.
 
-    def log_committed(self, numbers: tuple[int, ...]) -> None:
-        """The log batches of these turns are durable."""
-        self.take(LogCommitted, numbers)
-
     def disk_failed(self, error: StorageError) -> None:
         """A job of the disk met what is damaged."""
         self._world.disk_failed(self, error)
@@ -230,51 +233,44 @@ class Process:
 
     def _schedule_turn(self) -> None:
         self._turn_is_due = True
-        self._agenda.after(draw(self._random, _TURN_DELAY_US), self._turn, self.boot)
+        self._agenda.after(self._draw_turn_delay_us(), self._turn, self.boot)
 
     # The loop.
 
     def _turn(self, boot: int) -> None:
         if boot != self.boot or self._paused:
             return
-        assert self.host is not None
+        host, world = self.host, self._world
+        assert host is not None
         self._turn_is_due = False
         self.turns += 1
+        now_us = self.clock.now_us()  # No time passes within a turn.
+        events, self._inbox = self._inbox, self._inbox[self._events_max :]
+        if self._inbox:
+            del events[self._events_max :]  # They came first, and are as much as one turn takes.
         try:
-            self._take_turn(self.host, boot)
+            for event in events:
+                world.process_stepped(self, event)
+                if type(event) is LogCommitted:
+                    self._finish_turns(host, event.numbers, now_us)
+                else:
+                    host.step(event)
+                if self.crash_point is not None:
+                    self.reaches(Point.STEPPED)
+                if boot != self.boot:
+                    return
+            self._carry_out(host.begin_turn(now_us))
+            if boot == self.boot and not self._turn_is_due:
+                self._look_ahead(host.next_deadline_us, now_us)
         except StorageError as error:
             self.disk_failed(error)
 
-    def _take_turn(self, host: Host, boot: int) -> None:
-        world = self._world
-        now_us = self.clock.now_us()  # No time passes within a turn.
-        for event in self._take_inbox():
-            world.process_stepped(self, event)
-            if type(event) is LogCommitted:
-                self._finish_turns(host, event.numbers, now_us)
-            else:
-                host.step(event)
-            if self.crash_point is not None:
-                self.reaches(Point.STEPPED)
-            if boot != self.boot:
-                return
-        self._carry_out(host.begin_turn(now_us))
-        if boot == self.boot and not self._turn_is_due:
-            self._look_ahead(host.next_deadline_us, now_us)
-
-    def _take_inbox(self) -> list[Any]:
-        """What arrived first, as much as one turn takes."""
-        inbox, events_max = self._inbox, self._events_max
-        self._inbox = inbox[events_max:]
-        if self._inbox:
-            del inbox[events_max:]
-        return inbox
-
     def _finish_turns(self, host: Host, numbers: tuple[int, ...], now_us: int) -> None:
         for number in numbers:
-            outcome = host.finish_turn(number, now_us)
-            self._world.outcome_leaves(self, outcome.messages)
-            for target, messages in outcome.messages:
+            promised = host.finish_turn(number, now_us).messages
+            if promised:
+                self._world.outcome_leaves(self, promised)
+            for target, messages in promised:
                 self._world.peer_frame(self.node, target, messages)
                 if self.crash_point is not None and self.reaches(Point.PROMISED):
                     return
@@ -289,11 +285,13 @@ class Process:
             self.disk.submit_log(turn.number, turn.log_batch)
             if self.crash_point is not None and self.reaches(Point.SUBMITTED):
                 return
-        for number, link_messages in (*turn.replies, *turn.link_messages):
-            self._send(number, link_messages)
-            if self.crash_point is not None and self.reaches(Point.ANSWERED):
-                return
-        self._ask_state_disk(turn)
+        if turn.replies or turn.link_messages:
+            for number, link_messages in (*turn.replies, *turn.link_messages):
+                self._send(number, link_messages)
+                if self.crash_point is not None and self.reaches(Point.ANSWERED):
+                    return
+        if turn.state_batch is not None or turn.shard_map is not None or turn.copies or turn.replicas:
+            self._ask_state_disk(turn)
         for number in turn.closes:
             self.close(number)
 
@@ -322,9 +320,11 @@ class Process:
         if self._inbox or deadline_us <= now_us:
             self._schedule_turn()
             return
+        if self._wake_us is not None and deadline_us >= self._wake_deadline_us:
+            return
         world_us = self.clock.world_us(deadline_us)
         if self._wake_us is None or world_us < self._wake_us:
-            self._wake_us = world_us
+            self._wake_us, self._wake_deadline_us = world_us, deadline_us
             self._agenda.at(world_us, self._wake, self.boot, world_us)
 
     def _wake(self, boot: int, wake_us: int) -> None:
@@ -347,11 +347,7 @@ class Process:
         """A number and this process's end for a stream that is about to be opened, by it or to it."""
         number, boot = self._next_connection, self.boot
         self._next_connection += 1
-        end = StreamEnd(
-            self.node,
-            lambda message: self._received(boot, number, message),
-            lambda: self._closed(boot, number),
-        )
+        end = StreamEnd(self.node, partial(self._received, boot, number), partial(self._closed, boot, number))
         return number, end
 
     def opened(self, number: int, stream: Stream, end: int) -> None:

@@ -60,10 +60,12 @@ class KeptLog:
             assert write.truncate_from >= self.first_index, "a truncation of what is compacted"
             keep = write.truncate_from - self.first_index
             del self.encoded[keep:], self.terms[keep:]
+        following = self.last_index + 1
         for entry in write.entries:
-            assert entry.index == self.last_index + 1, "a gap in the stored log"
+            assert entry.index == following, "a gap in the stored log"
             self.encoded.append(entry.encoded)
             self.terms.append(entry.term)
+            following += 1
         if write.hard_state is not None:
             self.hard_state = write.hard_state
 

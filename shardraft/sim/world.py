@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -87,8 +87,7 @@ class World:
     # Making it.
 
     def _make_map(self) -> ShardMap:
-        cluster_id = self.random.randbytes(16)
-        options = self.options
+        options, cluster_id = self.options, self.random.randbytes(16)
         hosts = tuple(HostPlace(host, _endpoint(host)) for host in range(1, options.hosts + options.spares + 1))
         return attrs.evolve(ShardMap.bootstrap(cluster_id, hosts[: options.hosts], options.shards), hosts=hosts)
 
@@ -317,8 +316,7 @@ class World:
     def peer_frame(self, source: HostId, target: HostId, messages: tuple[PeerMessage, ...]) -> None:
         """One frame between voter hosts; it is dropped when they have no connection."""
         if self.peers.are_connected(source, target):
-            take = self.processes[target].take
-            self.network.send_frame(source, target, take, PeerFrameReceived, source, messages)
+            self.network.send_frame(source, target, self.processes[target].take, PeerFrameReceived, source, messages)
 
     def process_started(self, process: Process) -> None:
         """It looks for its peers or its parent."""
@@ -332,19 +330,20 @@ class World:
         if process.is_learner:
             self.parents[process.node].connection_closed(number)
 
-    def process_stepped(self, process: Process, event: object) -> None:
+    def process_stepped(self, process: Process, event: Any) -> None:
         """The trace holds all that hosts take in."""
+        kind = type(event)
         assert process.host is not None
-        if type(event) is RequestReceived:
+        if kind is RequestReceived:
             self.invariants.note_request(process.node, event)
-        elif type(event) is PeerFrameReceived:
+        elif kind is PeerFrameReceived:
             self.invariants.pre_votes.taken(process.host, event)
-        elif type(event) is CopyInstalled:
+        elif kind is CopyInstalled:
             self.copies_installed += 1
             if process.host.copying.installs_ordered(event.shard):
                 self.count(SENT_BY_FOLLOWER)
             self.invariants.flushed.check_all(process.node, event.shard)
-        elif type(event) is ReplicaCreated:
+        elif kind is ReplicaCreated:
             self.invariants.replica_created(process.node, event.shard)
         self.trace.event(self.agenda.now_us, process.node, event)
 
@@ -357,7 +356,8 @@ class World:
                 self.on_elected(process)
             else:
                 self.trace.note(self.agenda.now_us, f"{process.node} {show(note)}")
-        self.operator.hear(turn.replies)
+        if turn.replies:
+            self.operator.hear(turn.replies)
         self.invariants.check_replicas(process)
         if not process.impersonates:  # Nobody hears what such a one promises.
             self.invariants.check_turn(process, turn)
