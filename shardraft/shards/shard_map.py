@@ -84,7 +84,11 @@ class ShardMap:
     def _slot_table(self) -> tuple[Shard, ...]:
         if self.partitioning is not Partitioning.HASH:
             return ()
-        return tuple(self.shard_of(slot.to_bytes(SLOT_BYTES, "big")) for slot in range(self.slots))
+        begins = [int.from_bytes(start, "big") for start in self._starts]
+        table: list[Shard] = []
+        for shard, begin, end in zip(self.shards, begins, [*begins[1:], self.slots], strict=True):
+            table += [shard] * (end - begin)
+        return tuple(table)
 
     @classmethod
     def bootstrap(
