@@ -248,19 +248,20 @@ async def test_what_many_replies_bring_leaves_together(router: Router, server: F
 
 async def test_reads_that_were_answered_at_once_go_on_in_halves() -> None:
     """While a learner answers one half of the tasks, the other half asks; neither waits for all of the other."""
-    async with serving(shards=1, learners={11: 1}) as server, open_router(server.endpoints, timeout_seconds=5) as router:
-        await router.put(b"key", b"value")
-        await router.read(b"key", Stale())
-        server.requests.clear()
+    async with serving(shards=1, learners={11: 1}) as server:
+        async with open_router(server.endpoints, timeout_seconds=5) as router:
+            await router.put(b"key", b"value")
+            await router.read(b"key", Stale())
+            server.requests.clear()
 
-        async def read_ten() -> None:
-            for _ in range(10):
-                reading = await router.read(b"key", Stale())
-                assert (reading.value, reading.tier) == (b"value", 1)
+            async def read_ten() -> None:
+                for _ in range(10):
+                    reading = await router.read(b"key", Stale())
+                    assert (reading.value, reading.tier) == (b"value", 1)
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(64):
-                tasks.start_soon(read_ten)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(64):
+                    tasks.start_soon(read_ten)
         first, *others = [len(request.keys) for _, request in server.requests if isinstance(request, ReadRequest)]
         assert first == 64
         assert sum(others) == 64 * 9
