@@ -10,6 +10,8 @@ from bench.harness.results import Line, Results
 
 Measure = Callable[[Line], float | None]
 OWN = "shardraft"
+OWN_CLIENTS = (OWN, "shardraft-asyncio")
+"""One client process, on trio and on asyncio; the peers' Python clients run on asyncio."""
 
 
 @attrs.frozen(slots=True)
@@ -99,8 +101,7 @@ def _against(key: str, system: str, bound: float, text: str, other_key: str = ""
     return Target(key, text, rate, bound, True, (other_key or key, system))
 
 
-TARGETS = (
-    Target("puts-1", "p50 / etcd's", p50, 1.0, False, ("puts-1", "etcd")),
+_OF_A_CLIENT = (
     _against("puts-64", "etcd", 4.0, "rate / etcd's"),
     _against("puts-256", "etcd", 5.0, "rate / etcd's"),
     _against("puts-64", "etcd-h2load", 2.0, "rate / etcd's with h2load"),
@@ -113,6 +114,10 @@ TARGETS = (
     _against("stale-gets-256", "redis", 5.0, "rate / Redis sub-replica's"),
     _against("stale-gets-256", "redis-benchmark", 1.2, "rate / Redis sub-replica's with redis-benchmark"),
     _against("get-many-100", "etcd", 25.0, "keys/s / etcd's gets/s, 256 in flight", "gets-256"),
+)
+TARGETS = (
+    Target("puts-1", "p50 / etcd's", p50, 1.0, False, ("puts-1", "etcd")),
+    *(attrs.evolve(target, system=client) for client in OWN_CLIENTS for target in _OF_A_CLIENT),
     Target("puts-256", "CPU / etcd's", cpu, 0.4, False, ("puts-256", "etcd")),
     Target("puts-256-steady", "p99 / p50", tail, 4.0, False),
     _against("puts-256-shards-64", OWN, 0.75, "rate / that of 1 shard", "puts-256-shards-1"),
