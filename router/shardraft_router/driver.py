@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from shardraft.errors import DeadlineExceeded, InvalidArgument, ShardraftError, Unavailable
-from shardraft.kv.requests import ClientReply
+from shardraft.kv.requests import ClientReply, Consistency
 from shardraft.wire.client import CapnpBatchCodec, encode_request
 from shardraft_router.connection import Connection
 from shardraft_router.core import NEVER_US, Call, Output, ReadCall, RouterCore, RouterLimits
@@ -73,7 +73,7 @@ class Driver:
         self._time_changed = Signal(self._waiting)
         self._flush_scheduled = False
         self._answers_first = False
-        self._reads_under_way = 0
+        self._stale_reads_under_way = 0
         self._held: list[Call] = []
         """Answered, and woken after the next flush."""
         self._tick_us = NEVER_US
@@ -216,7 +216,7 @@ class Driver:
 
     def _carry_out(self, output: Output) -> None:
         core = self.core
-        self._reads_under_way = output.reads_under_way
+        self._stale_reads_under_way = output.stale_reads_under_way
         for endpoint, request in output.requests:
             self._connections[endpoint].send(encode_request(request))
         self._wake_completed(output.completed)
@@ -230,13 +230,14 @@ class Driver:
             self._time_changed.set()
 
     def _wake_completed(self, completed: list[Call]) -> None:
-        """Wake who waits. When many reads were answered at once and none is under way, only a half of them.
+        """Wake who waits. When many stale reads were answered at once and none is under way, only a half of them.
 
         The other half follows when the next reads of the first have left. Woken all at once, tasks would be made to run
         while no host has anything to do, and hosts would answer while no task does (decision 0014).
         """
         half = len(completed) // 2
-        if half >= self.limits.paced_operations_min and not self._reads_under_way and type(completed[0]) is ReadCall:
+        are_many = half >= self.limits.paced_operations_min
+        if are_many and not self._stale_reads_under_way and _is_stale_read(completed[0]):
             self._held += completed[half:]
             del completed[half:]
             self._answers_first = True
@@ -311,7 +312,7 @@ class Driver:
     def received(self, connection: Connection, replies: Sequence[ClientReply]) -> None:
         """Replies arrived. Raises ``ProtocolError`` for one that answers nothing that was asked."""
         now = now_us()
-        if self._flush_scheduled and self._reads_under_way >= self.limits.paced_operations_min:
+        if self._flush_scheduled and self._stale_reads_under_way >= self.limits.paced_operations_min:
             self.pump()  # Reads that wait to leave need not wait for those that these answers bring.
         for reply in replies:
             self.core.received(connection.endpoint, reply, now)
@@ -324,3 +325,7 @@ class Driver:
         """It is gone, or could not be made."""
         self.core.host_disconnected(connection.endpoint, now_us(), reason)
         self.pump()
+
+
+def _is_stale_read(call: Call) -> bool:
+    return isinstance(call, ReadCall) and call.consistency is Consistency.STALE

@@ -10,7 +10,7 @@ import pytest
 
 from shardraft.errors import DeadlineExceeded, InvalidArgument
 from shardraft.kv.requests import ClientRequest, ReadRequest, WriteRequest
-from shardraft_router import Router, open_router
+from shardraft_router import Router, Stale, open_router
 from tests.router.server import FakeServer, serving
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def test_a_call_that_is_cancelled_right_after_its_answer_makes_room_for_ot
 
         async def get(cancelled: anyio.CancelScope | None = None) -> None:
             nonlocal finished
-            await router.get(b"key")
+            await router.read(b"key", Stale())
             finished += 1
             if cancelled is not None:
                 cancelled.cancel()

@@ -308,7 +308,7 @@ class RouterCore:
         wanted = None
         if self._links.changed:
             wanted = self._links.wanted([*self._replicas.chosen, *self._host_calls.links()])
-        output = Output(exchange.requests, exchange.completed, exchange.drops, wanted, exchange.reads_under_way)
+        output = Output(exchange.requests, exchange.completed, exchange.drops, wanted, exchange.stale_reads_under_way)
         exchange.requests, exchange.completed, exchange.drops = [], [], []
         return output
 

@@ -53,14 +53,14 @@ class Output:
     ``requests``: (endpoint, request), in order. ``completed``: the calls that are done. ``drops``: endpoints whose
     connection must be closed, because the host is silent or not of this cluster; the core already counts
     them as disconnected. ``wanted``: all the endpoints to be connected to; connections to others may be closed.
-    ``reads_under_way``: how many reads were sent and are not answered.
+    ``stale_reads_under_way``: how many were sent and are not answered.
     """
 
     requests: list[tuple[str, ClientRequest]]
     completed: list[Call]
     drops: list[str]
     wanted: tuple[str, ...] | None
-    reads_under_way: int
+    stale_reads_under_way: int
 
 
 class Exchange:
@@ -147,9 +147,9 @@ class Exchange:
             self.lanes_to_flush.append(lane)
 
     @property
-    def reads_under_way(self) -> int:
-        """How many reads were sent and are neither answered nor lost."""
-        return self.paces[Pacing.HALVES].under_way + self.paces[Pacing.FREE].under_way
+    def stale_reads_under_way(self) -> int:
+        """How many stale reads were sent and are neither answered nor lost."""
+        return self.paces[Pacing.FREE].under_way
 
     @property
     def has_unsent(self) -> bool:
