@@ -15,11 +15,9 @@ from shardraft.types import INTEGER_MAX, NO_SHARD, HostId, ShardId
 
 _NEVER_US: Final = INTEGER_MAX
 
-_HEARTBEATS: Final = 3
-"""So many heartbeats lie between two rounds: being woken is what an idle host costs, and nothing else wakes it."""
-
 _ROUNDS_MIN: Final = 3
-"""Within the shortest election timeout there are so many rounds, unless heartbeats are that rare."""
+"""So many rounds lie within the shortest election timeout, unless heartbeats are rarer. No more than that: being woken
+is what an idle host costs, and nothing else wakes it."""
 
 
 class _Peer:
@@ -67,8 +65,7 @@ class Rounds:
         self._outbox = outbox
         self._touch = touch
         self._silence_us = config.election_timeout_ms * 1000
-        heartbeat_us = config.heartbeat_ms * 1000
-        self._round_us = max(heartbeat_us, min(_HEARTBEATS * heartbeat_us, self._silence_us // _ROUNDS_MIN))
+        self._round_us = max(1000 * config.heartbeat_ms, self._silence_us // _ROUNDS_MIN)
         self._peers: dict[HostId, _Peer] = {}
         self._due_us = 0
 

@@ -93,7 +93,7 @@ def test_a_log_is_held_up_to_its_limit_and_the_follower_is_named_once() -> None:
 def test_a_follower_that_is_silent_for_long_holds_nothing() -> None:
     story = Story(Limits(log_bytes_max=8_000, log_hold_ms_max=5_000, flush_age_ms_max=100))
     story.leave()
-    story.write(48)  # One write in 100 ms, and the last round that was answered may be 150 ms older than the first.
+    story.write(48)  # One write in 100 ms, and the last round that was answered may be 166 ms older than the first.
     assert story.log.first_index == 1
     story.write(3)
     assert story.log.log_bytes <= 8_000
