@@ -12,7 +12,9 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import attrs
 
 from shardraft.host.voter import Voter
 from shardraft.raft.entry import Entry, EntryKind
@@ -29,7 +31,8 @@ _decode = lru_cache(maxsize=256)(decode_membership)
 """Every host keeps the same few configurations; equal bytes are an equal value, and nobody can change it."""
 
 
-class _Standing(NamedTuple):
+@attrs.frozen(slots=True)
+class _Standing:
     """What a host would start from, if everything ended now: where its log ends, and whether the entry is in it."""
 
     holder: _Holder

@@ -31,12 +31,9 @@ _TURN_DELAY_US: Final = (20, 400)
 """From the first arrival to the turn that takes it: the loop was busy, and takes what came meanwhile along."""
 
 
-@attrs.define(slots=True)
+@attrs.frozen(slots=True)
 class LogCommitted:
-    """The disk's word that the log batches of these turns are durable; the loop's own event, not the host's.
-
-    Every commit makes one, and a frozen one takes twice as long to make.
-    """
+    """The disk's word that the log batches of these turns are durable; the loop's own event, not the host's."""
 
     now_us: int
     numbers: tuple[int, ...]

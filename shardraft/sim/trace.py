@@ -44,24 +44,25 @@ class Trace:
 
     def event(self, now_us: int, node: int, event: object) -> None:
         """A process, or a client, took this in."""
-        self._waiting.append((now_us, node, _FLATTENERS[type(event)](event)))
-        if len(self._waiting) >= _RECORDS_PER_UPDATE:
-            self._flush()
+        self._add((now_us, node, _FLATTENERS[type(event)](event)))
         if self._listener is not None:
             for line in tell(node, event):
                 self.say(now_us, line)
 
     def note(self, now_us: int, text: str) -> None:
         """Something happened to the world: a fault, a decision, a role that changed."""
-        self._waiting.append((now_us, text.encode()))
-        if len(self._waiting) >= _RECORDS_PER_UPDATE:
-            self._flush()
+        self._add((now_us, text.encode()))
         self.say(now_us, text)
 
     def say(self, now_us: int, line: str) -> None:
         """A line for the listener alone."""
         if self._listener is not None:
             self._listener(f"{now_us / 1e6:10.6f} {line}")
+
+    def _add(self, record: tuple[Any, ...]) -> None:
+        self._waiting.append(record)
+        if len(self._waiting) >= _RECORDS_PER_UPDATE:
+            self._flush()
 
     def _flush(self) -> None:
         self._hash.update(marshal.dumps(self._waiting, _MARSHAL_VERSION))
