@@ -36,6 +36,7 @@ class Leader(RoleState):
     __slots__ = (
         "_heartbeat_due",
         "_last_time_us",
+        "_round_sent_us",
         "_time_offset_us",
         "_uncommitted_bytes",
         "_uncommitted_bytes_max",
@@ -60,8 +61,8 @@ class Leader(RoleState):
         self.progress: dict[ReplicaId, Progress] = {}
         self.reads = ReadIndex()
         self.round = 0
+        self._round_sent_us = now_us
         self._heartbeat_due = False
-        self.heartbeat_us = now_us + raft.heartbeat_us
         self.push = CommitPush(self)
         self.committed_own_term = False
         self._uncommitted_bytes = log.bytes_between(raft.commit_index + 1, log.last_index + 1)
@@ -75,7 +76,7 @@ class Leader(RoleState):
         self.reconfiguration = Reconfiguration(self)
         self.reconfiguration.follow()
         self.update_engagement()
-        raft.deadline_us = self.heartbeat_us
+        self.await_heartbeat()
 
     def update_engagement(self) -> None:
         """Look anew whether proposals are taken, and whether a step may follow from an answer or a commit."""
@@ -170,10 +171,10 @@ class Leader(RoleState):
         if self.engaged:
             self.reconfiguration.advance()
 
-    def await_heartbeat(self) -> None:
-        """The next round of the group's own is due after a heartbeat's time from this moment on."""
+    def await_heartbeat(self, since_us: int | None = None) -> None:
+        """The next round of the group's own is due after a heartbeat's time from ``since_us`` on, else from now."""
         raft = self.raft
-        self.heartbeat_us = raft.now_us + raft.heartbeat_us
+        self.heartbeat_us = (raft.now_us if since_us is None else since_us) + raft.heartbeat_us
         raft.deadline_us = min(self.heartbeat_us, self.push.due_us)
 
     # What leaves with a ready
@@ -196,6 +197,7 @@ class Leader(RoleState):
     def _send_round(self) -> None:
         raft = self.raft
         self._heartbeat_due = False
+        self._round_sent_us = raft.now_us
         self.round += 1
         self.reads.begin_round(self.round)
         self.lease.round_sent(self.round, raft.now_us)
@@ -324,11 +326,24 @@ class Leader(RoleState):
         elif raft.disk_is_stalled:
             raft.become_follower(raft.term, NO_REPLICA, "a write is not durable after an election timeout")
         elif not self.rest.begin():
-            self._heartbeat_due = True
-            self.await_heartbeat()
+            fed_us = self._all_fed_us()
+            self._heartbeat_due = self._heartbeat_due or raft.now_us - fed_us >= raft.heartbeat_us
+            self.await_heartbeat(None if self._heartbeat_due else fed_us)
             self.handover.on_deadline()
             if self.engaged:
                 self.reconfiguration.on_deadline()
+
+    def _all_fed_us(self) -> int:
+        """Since when every follower was sent something, if all take entries as they come and answer; else 0.
+
+        That does for a heartbeat: it is a message of the leader, and its answer another. But a lease is made of
+        rounds, and changes of the membership rest on them.
+        """
+        raft = self.raft
+        if raft.lease_us or self.engaged or not self.followers:
+            return 0
+        answered_us = raft.now_us - raft.heartbeat_us
+        return max(self._round_sent_us, min(progress.fed_us(answered_us) for progress in self.followers))
 
     def _quorum_heard_us(self) -> int:
         raft = self.raft

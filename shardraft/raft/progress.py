@@ -101,6 +101,10 @@ class Progress:
             return self._nudged or (self.next_index <= last_index and not self.window_full)
         return self.state is _PROBE and not self._probing
 
+    def fed_us(self, answered_us: int) -> int:
+        """When it was last sent an AppendEntries, if it takes entries as they come and was heard after ``answered_us``."""
+        return self._sent_us if self.state is _REPLICATE and self.active_us > answered_us else 0
+
     def untold_commit(self, commit_index: Index) -> Index:
         """Up to where it holds what is committed and was not told so; 0 when nothing is untold."""
         told = min(commit_index, self.match_index)
