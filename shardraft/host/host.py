@@ -38,6 +38,7 @@ from shardraft.host.reads import AnswerableReads
 from shardraft.host.replica import Replica
 from shardraft.host.residence import Residence
 from shardraft.host.rounds import Rounds
+from shardraft.host.telling import Telling
 from shardraft.host.tree import Tree
 from shardraft.host.turn import Outcome, Turn
 from shardraft.host.voter import Voter
@@ -80,16 +81,16 @@ class Host:
         self.commits = Commits(config.limits.turns_in_flight_max)
         self.voters: dict[ShardId, Voter] = {}
         self._deadlines = Deadlines(self.voters)
+        self._telling = Telling(self.outbox)
         self._disk_watch = DiskWatch(self.commits, self.voters, config.raft, self.touch)
         self._turn = 0
         self._touched: dict[ShardId, Voter] = {}
         first_number = recovered.identity.incarnation << 32
         self.rounds = Rounds(config.raft, first_number, self.voters, self.outbox, self.touch)
         self._maker = ReplicaMaker(self.host, config, store, codec, random, self.rounds, self.pending, self.outbox)
-        learner = self._learner(endpoint, recovered.shard_map, parents) if is_learner else None
-        self.tree = Tree(
-            self.host, config, self.outbox, self.flushing, self.commits.write, recovered.shard_map, learner
-        )
+        known_map = recovered.shard_map
+        learner = Learner(self.host, endpoint, config.limits, known_map, parents) if is_learner else None
+        self.tree = Tree(self.host, config, self.outbox, self.flushing, self.commits.write, known_map, learner)
         self.replicas: dict[ShardId, Replica] = {}
         self.residence = Residence(
             self.host,
@@ -112,14 +113,11 @@ class Host:
         self.administration = Administration(
             self.host, self.voters, self.replicas, self.pending, self.flushing, cutting, config.raft, self.touch
         )
-        known_map = None if is_learner else recovered.shard_map
-        self.places = Places(self.host, known_map, self.voters, config.limits, self.outbox, self.tree.tell_map)
+        voters_map = None if is_learner else known_map
+        self.places = Places(self.host, voters_map, self.voters, config.limits, self.outbox, self.tree.tell_map)
         self.clients = self._open_door(recovered.shard_map, now_us)
         self.departure = Departure(self.voters, self.touch)
         self._steps = self._step_table()
-
-    def _learner(self, endpoint: str, shard_map: ShardMap | None, parents: tuple[str, ...]) -> Learner:
-        return Learner(self.host, endpoint, self.config.limits, shard_map, parents)
 
     def _open_door(self, shard_map: ShardMap | None, now_us: int) -> Clients:
         return Clients(
@@ -301,6 +299,7 @@ class Host:
         self.rounds.send(now_us)
         self.tree.turn(now_us)
         self.copying.turn(now_us)
+        self._telling.turn()
         self.reads.turn()
         self.administration.turn(now_us)
         outbox = self.outbox
@@ -339,6 +338,7 @@ class Host:
         if voter.stopped:
             self._give_to_nobody(voter, now_us)
             return
+        self._telling.turn_of(voter)
         for write in voter.take_writes():
             self.commits.write(write)
         for host, message in voter.take_held_messages():
@@ -384,6 +384,7 @@ class Host:
                 self.tree.persisted(write)
         for host, message in submitted.messages:
             self.outbox.to_host(host, message)
+        self._telling.released()
         return Outcome(self.outbox.take_peer_messages())
 
     # What others ask.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from shardraft.config import HostConfig
@@ -156,6 +156,21 @@ class Voter(Replica):
         if self._appended or self._reads_arrived:
             self._fail_waiting()
         return led
+
+    @property
+    def has_untold(self) -> bool:
+        """Whether this replica leads and followers are to learn the commit index soon."""
+        leading = self.raft.leading
+        return leading is not None and leading.push.is_pending
+
+    def tell_commit(self, hosts: Container[HostId]) -> bool:
+        """Let the commit index leave with the frames for ``hosts``; False when nobody is left to be told."""
+        leading = self.raft.leading
+        if leading is None or self.stopped:
+            return False
+        for message in leading.push.ride(hosts):
+            self._outbox.to_host(self._roster[message.to_replica], message)
+        return leading.push.is_pending
 
     def take_writes(self) -> Sequence[LogWrite]:
         """Log writes in order; they join the forming batch."""

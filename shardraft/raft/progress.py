@@ -102,7 +102,7 @@ class Progress:
         return self.state is _PROBE and not self._probing
 
     def fed_us(self, answered_us: int) -> int:
-        """When it was last sent an AppendEntries, if it takes entries as they come and was heard after ``answered_us``."""
+        """When it was last sent an AppendEntries, if it takes them as they come and answered since ``answered_us``."""
         return self._sent_us if self.state is _REPLICATE and self.active_us > answered_us else 0
 
     def untold_commit(self, commit_index: Index) -> Index:
