@@ -29,7 +29,7 @@ class RaftConfig:
 
     heartbeat_ms: int = _positive(50)
     election_timeout_ms: int = _positive(500)
-    commit_push_ms: int = _natural(2)
+    commit_push_ms: int = _natural(5)
     """A commit index that no entries carry to a follower within this is sent to it alone."""
     pre_vote_hint_ms_max: int = _natural(30)
     """A closed connection to the leader starts a pre-vote after a random wait of at most this."""
