@@ -72,4 +72,4 @@ class CommitPush:
     def _end(self) -> None:
         """Nobody is left to be told."""
         self.due_us = INTEGER_MAX
-        self._leader.raft.deadline_us = self._leader.heartbeat_us
+        self._leader.raft.deadline_us = self._leader.pulse.due_us

@@ -11,6 +11,7 @@ from shardraft.raft.handover import Handover
 from shardraft.raft.lease import Lease
 from shardraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from shardraft.raft.progress import Progress
+from shardraft.raft.pulse import Pulse
 from shardraft.raft.quorum import quorum_index
 from shardraft.raft.read_index import ReadIndex
 from shardraft.raft.ready import ReadState, Role
@@ -34,9 +35,7 @@ class Leader(RoleState):
 
     role: ClassVar[Role] = Role.LEADER
     __slots__ = (
-        "_heartbeat_due",
         "_last_time_us",
-        "_round_sent_us",
         "_time_offset_us",
         "_uncommitted_bytes",
         "_uncommitted_bytes_max",
@@ -44,9 +43,9 @@ class Leader(RoleState):
         "engaged",
         "followers",
         "handover",
-        "heartbeat_us",
         "lease",
         "progress",
+        "pulse",
         "push",
         "reads",
         "reconfiguration",
@@ -61,8 +60,7 @@ class Leader(RoleState):
         self.progress: dict[ReplicaId, Progress] = {}
         self.reads = ReadIndex()
         self.round = 0
-        self._round_sent_us = now_us
-        self._heartbeat_due = False
+        self.pulse = Pulse(self)
         self.push = CommitPush(self)
         self.committed_own_term = False
         self._uncommitted_bytes = log.bytes_between(raft.commit_index + 1, log.last_index + 1)
@@ -76,7 +74,7 @@ class Leader(RoleState):
         self.reconfiguration = Reconfiguration(self)
         self.reconfiguration.follow()
         self.update_engagement()
-        self.await_heartbeat()
+        self.pulse.start(now_us)
 
     def update_engagement(self) -> None:
         """Look anew whether proposals are taken, and whether a step may follow from an answer or a commit."""
@@ -171,12 +169,6 @@ class Leader(RoleState):
         if self.engaged:
             self.reconfiguration.advance()
 
-    def await_heartbeat(self, since_us: int | None = None) -> None:
-        """The next round of the group's own is due after a heartbeat's time from ``since_us`` on, else from now."""
-        raft = self.raft
-        self.heartbeat_us = (raft.now_us if since_us is None else since_us) + raft.heartbeat_us
-        raft.deadline_us = min(self.heartbeat_us, self.push.due_us)
-
     # What leaves with a ready
 
     def send(self) -> None:
@@ -184,7 +176,7 @@ class Leader(RoleState):
 
         Entries carry the commit index along. Where none are sent for ``commit_push_ms``, it is sent alone.
         """
-        if self._heartbeat_due or self.reads.forming:
+        if self.pulse.round_wanted or self.reads.forming:
             self._send_round()
         raft = self.raft
         last_index = raft.log.last_index
@@ -196,8 +188,7 @@ class Leader(RoleState):
 
     def _send_round(self) -> None:
         raft = self.raft
-        self._heartbeat_due = False
-        self._round_sent_us = raft.now_us
+        self.pulse.round_sent()
         self.round += 1
         self.reads.begin_round(self.round)
         self.lease.round_sent(self.round, raft.now_us)
@@ -315,35 +306,21 @@ class Leader(RoleState):
         """The commit index is to be told, or a heartbeat is due."""
         raft = self.raft
         raft.has_ready = True
-        if raft.now_us >= self.heartbeat_us:
-            self._on_heartbeat()
+        if raft.now_us >= self.pulse.due_us:
+            self._on_beat()
 
-    def _on_heartbeat(self) -> None:
-        """Begin a round; but a leader that heard no quorum, or whose disk hangs, steps down (thesis 6.2)."""
+    def _on_beat(self) -> None:
+        """Begin a round if it takes one; but who heard no quorum, or whose disk hangs, steps down (thesis 6.2)."""
         raft = self.raft
         if raft.now_us - self._quorum_heard_us() > raft.election_timeout_us_max:
             raft.become_follower(raft.term, NO_REPLICA, "no quorum was heard for an election timeout")
         elif raft.disk_is_stalled:
             raft.become_follower(raft.term, NO_REPLICA, "a write is not durable after an election timeout")
         elif not self.rest.begin():
-            fed_us = self._all_fed_us()
-            self._heartbeat_due = self._heartbeat_due or raft.now_us - fed_us >= raft.heartbeat_us
-            self.await_heartbeat(None if self._heartbeat_due else fed_us)
+            self.pulse.beat()
             self.handover.on_deadline()
             if self.engaged:
                 self.reconfiguration.on_deadline()
-
-    def _all_fed_us(self) -> int:
-        """Since when every follower was sent something, if all take entries as they come and answer; else 0.
-
-        That does for a heartbeat: it is a message of the leader, and its answer another. But a lease is made of
-        rounds, and changes of the membership rest on them.
-        """
-        raft = self.raft
-        if raft.lease_us or self.engaged or not self.followers:
-            return 0
-        answered_us = raft.now_us - raft.heartbeat_us
-        return max(self._round_sent_us, min(progress.fed_us(answered_us) for progress in self.followers))
 
     def _quorum_heard_us(self) -> int:
         raft = self.raft
@@ -387,7 +364,7 @@ class Leader(RoleState):
         """End a rest with a round at once."""
         if self.rest.resting:
             self.rest.end()
-            self._heartbeat_due = True
+            self.pulse.round_wanted = True
             self.raft.has_ready = True
 
     def disconnected(self, host: HostId) -> None:

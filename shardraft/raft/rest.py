@@ -55,7 +55,7 @@ class Rest:
             progress.active_us = max(progress.active_us, contact.answered_us)
             contact.wake(raft.shard)
         self._on = []
-        self._leader.await_heartbeat()
+        self._leader.pulse.start(raft.now_us)
 
     def _is_possible(self) -> bool:
         """A lease wants rounds of its own, and so does an eye on a preferred replica that lives and does not lead."""

@@ -22,6 +22,8 @@ STOP_SECONDS_MAX: Final = 5.0
 """A thread that still works after this long hangs in a write that its disk does not finish."""
 Job = Callable[[], Callable[[], None]]
 """Runs on the thread; what it returns runs on the loop."""
+CallSoon = Callable[[Callable[[], None]], object]
+"""Has something called on the loop soon; may be called on any thread."""
 
 
 class DiskThread:
@@ -31,9 +33,10 @@ class DiskThread:
     the loop, and no further job runs.
     """
 
-    def __init__(self, name: str, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(self, name: str, on_failure: Callable[[BaseException], None], call_soon: CallSoon) -> None:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._on_failure = on_failure
+        self._call_soon = call_soon
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -51,28 +54,29 @@ class DiskThread:
     def _run(self) -> None:
         try:
             while (job := self._queue.get()) is not None:
-                self._back(job())
+                self._call_soon(job())
         except BaseException as error:  # Whatever it is, the process must not go on.
             failure = error
-            self._back(lambda: self._on_failure(failure))
-
-    def _back(self, done: Callable[[], None]) -> None:
-        try:
-            self._token.run_sync_soon(done)
-        except trio.RunFinishedError:
-            pass  # The loop is gone: the process ends and nobody waits for this any more.
+            try:
+                self._token.run_sync_soon(self._on_failure, failure)  # Also when the loop takes no turn any more.
+            except trio.RunFinishedError:
+                pass  # The process ends, and nobody waits for this any more.
 
 
 class LogThread(DiskThread):
     """Commits log batches, joining those that wait; says which turns became durable, in order."""
 
     def __init__(
-        self, store: Store, on_committed: Callable[[list[int]], None], on_failure: Callable[[BaseException], None]
+        self,
+        store: Store,
+        on_committed: Callable[[list[int]], None],
+        on_failure: Callable[[BaseException], None],
+        call_soon: CallSoon,
     ) -> None:
         self._store = store
         self._on_committed = on_committed
         self._batches: deque[tuple[int, LogBatch]] = deque()
-        super().__init__("shardraft-log", on_failure)
+        super().__init__("shardraft-log", on_failure, call_soon)
 
     def commit(self, number: int, batch: LogBatch) -> None:
         """Commit the batch of a turn; one job takes along every batch that waits when it runs."""

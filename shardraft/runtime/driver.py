@@ -65,9 +65,9 @@ class Driver:
         self._limits = limits
         self._on_notes = on_notes
         self._on_places = on_places
-        self._log = LogThread(store, self._log_committed, on_failure)
-        self._state = DiskThread("shardraft-state", on_failure)
-        self._copies = DiskThread("shardraft-copies", on_failure)
+        self._log = LogThread(store, self._log_committed, on_failure, inbox.call_soon)
+        self._state = DiskThread("shardraft-state", on_failure, inbox.call_soon)
+        self._copies = DiskThread("shardraft-copies", on_failure, inbox.call_soon)
         self.turns = 0
 
     async def run(self, until: Callable[[], bool]) -> None:
@@ -230,7 +230,10 @@ class Driver:
         """
         with trio.CancelScope(shield=True):
             ended = [await thread.stop() for thread in (self._log, self._state, self._copies)]
-        return all(ended)
+        if not all(ended):
+            return False
+        self._inbox.close()
+        return True
 
 
 def _nothing() -> None:

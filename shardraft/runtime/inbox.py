@@ -9,6 +9,7 @@ from collections.abc import Callable
 import trio
 
 from shardraft.host.events import Event
+from shardraft.runtime.poller import Poller
 
 
 class LogCommitted:
@@ -30,10 +31,15 @@ class Inbox:
     def __init__(self, events_max: int) -> None:
         self._events_max = events_max
         self._events: deque[Event | LogCommitted] = deque()
-        self._loop_task: trio.lowlevel.Task | None = None
+        self._poller = Poller()
+        self._waiting = False
         self._room = trio.lowlevel.ParkingLot()
         self._timer: trio.CancelScope | None = None
         self._timer_due = False
+
+    def __len__(self) -> int:
+        """How many events wait."""
+        return len(self._events)
 
     def put(self, event: Event | LogCommitted) -> None:
         self._events.append(event)
@@ -41,9 +47,24 @@ class Inbox:
 
     def wake(self) -> None:
         """Let the loop take a turn even if nothing happened."""
-        if self._loop_task is not None:
-            task, self._loop_task = self._loop_task, None
-            trio.lowlevel.reschedule(task)
+        if self._waiting:
+            self._waiting = False
+            self._poller.wake()
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call it on the loop before its next turn; for threads."""
+        self._poller.call_soon(call)
+
+    def add(self, fd: int, read: Callable[[], None]) -> None:
+        """Call ``read``, which may ``put``, whenever the socket ``fd`` is readable and there is room."""
+        self._poller.add(fd, read)
+
+    def remove(self, fd: int) -> None:
+        """Call nobody for ``fd`` any more."""
+        self._poller.remove(fd)
+
+    def _has_room(self) -> bool:
+        return len(self._events) < self._events_max
 
     async def room(self) -> None:
         """Wait while the inbox is full."""
@@ -55,17 +76,18 @@ class Inbox:
         if not self._events and not self._timer_due and trio.current_time() < deadline_seconds:
             if self._timer is not None:
                 self._timer.deadline = deadline_seconds
-            self._loop_task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abandon)
+            self._waiting = True
+            try:
+                await self._poller.wait()
+            finally:
+                self._waiting = False
         else:
-            # Readers must get their turn too, however much is waiting here.
+            # Others must get their turn too, however much is waiting here.
             await trio.lowlevel.checkpoint()
         self._timer_due = False
+        if self._has_room():
+            self._poller.read(self._has_room)
         return self._take(events_max)
-
-    def _abandon(self, _: Callable[[], object]) -> trio.lowlevel.Abort:
-        self._loop_task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
     def _take(self, events_max: int) -> list[Event | LogCommitted]:
         events = self._events
@@ -77,6 +99,10 @@ class Inbox:
         if self._room:
             self._room.unpark_all()
         return taken
+
+    def close(self) -> None:
+        """Nobody takes from it any more, and no thread calls."""
+        self._poller.close()
 
     async def run_timer(self) -> None:
         """Wake the loop when the deadline it sleeps on has passed: one task instead of a timeout per turn."""

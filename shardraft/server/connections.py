@@ -100,12 +100,14 @@ class Connections:
         if not self._host.places.knows(host):
             self._inbox.put(HostMet(now_us(), host, endpoint))
         self._inbox.put(PeerConnected(now_us(), host))
+
+        def take(frames: list[bytes]) -> None:
+            time_us = now_us()
+            for frame in frames:
+                self._inbox.put(PeerFrameReceived(time_us, host, decode_peer_frame(frame)))
+
         try:
-            while frames := await connection.receive_frames():
-                time_us = now_us()
-                for frame in frames:
-                    self._inbox.put(PeerFrameReceived(time_us, host, decode_peer_frame(frame)))
-                await self._inbox.room()
+            await connection.serve_frames(take, self._inbox)
         finally:
             if self._peer_links.get(host) == link:
                 # A later connection of the same host may have taken this one's place: then nothing was lost.
@@ -114,7 +116,8 @@ class Connections:
 
     async def _serve_client(self, connection: Connection, number: int) -> None:
         inbox = self._inbox
-        while frames := await connection.receive_frames():
+
+        def take(frames: list[bytes]) -> None:
             time_us = now_us()
             for frame in frames:
                 try:
@@ -126,18 +129,20 @@ class Connections:
                     self._refuse(connection, request.request_id, Unavailable("this host is stopping"))
                 else:
                     inbox.put(RequestReceived(time_us, number, request))
-            await inbox.room()
+
+        await connection.serve_frames(take, inbox)
 
     def _refuse(self, connection: Connection, request_id: int, error: ShardraftError) -> None:
         if not connection.send(encode_reply(ErrorReply(request_id, error))):
             connection.close()  # It does not read its replies.
 
     async def _serve_child(self, connection: Connection, number: int) -> None:
-        while frames := await connection.receive_frames():
+        def take(frames: list[bytes]) -> None:
             time_us = now_us()
             for frame in frames:
                 self._inbox.put(LinkFrameReceived(time_us, number, decode_link_frame(frame)))
-            await self._inbox.room()
+
+        await connection.serve_frames(take, self._inbox)
 
     def judge(self, reply: HelloReply, expected: HostId) -> None:
         """Judge the voter host that a dialer reached, as ``admit`` judges one that connects."""

@@ -42,7 +42,14 @@ class Surroundings:
         """What keeps the link connected."""
         config = self.config
         return Dialer(
-            endpoint, greeting, caller, random=self.random, limits=config.limits, timing=config.transport, record=record
+            endpoint,
+            greeting,
+            caller,
+            random=self.random,
+            limits=config.limits,
+            timing=config.transport,
+            record=record,
+            readers=self.inbox,
         )
 
 
@@ -77,7 +84,7 @@ class PeerLink:
         self._judged = True
         self._surroundings.telemetry.say("peer-connected", peer=self._host, remote=connection.remote)
 
-    async def received(self, frames: list[bytes]) -> None:
+    def received(self, frames: list[bytes]) -> None:
         raise ProtocolError(ErrorCode.INVALID_ARGUMENT, "a voter host answers on its own connection")
 
     def disconnected(self) -> None:
@@ -164,12 +171,11 @@ class ParentLink:
         around.network.connections[self._number] = connection
         around.inbox.put(ParentConnected(now_us(), self._number))
 
-    async def received(self, frames: list[bytes]) -> None:
+    def received(self, frames: list[bytes]) -> None:
         inbox = self._surroundings.inbox
         time_us = now_us()
         for frame in frames:
             inbox.put(LinkFrameReceived(time_us, self._number, decode_link_frame(frame)))
-        await inbox.room()
 
     def disconnected(self) -> None:
         around = self._surroundings

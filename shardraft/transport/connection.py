@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
+import outcome
 import trio
 from trio.abc import HalfCloseableStream, Stream
 
@@ -19,6 +20,22 @@ RECEIVE_BYTES: Final = 64 << 10
 _DRAIN_BYTES_MAX: Final = 1 << 20
 
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Readers(Protocol):
+    """Calls those who read when there is something to read for them."""
+
+    def add(self, fd: int, read: Callable[[], None]) -> None:
+        """Call ``read`` whenever the socket ``fd`` is readable, or at its end."""
+        ...
+
+    def remove(self, fd: int) -> None:
+        """Call nobody for ``fd`` any more; twice is once."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until more may be read: for streams that are no sockets and read themselves."""
+        ...
 
 
 class Connection:
@@ -87,14 +104,47 @@ class Connection:
                 self._remote_ended = True
                 self.incomplete_since = None
                 return []
-            self.bytes_received += len(data)
-            frames = self._decoder.feed(data)
-            if not self._decoder.pending_bytes:
-                self.incomplete_since = None
-            elif frames or self.incomplete_since is None:
-                self.incomplete_since = trio.current_time()
+            frames = self._complete(data)
             if frames:
                 return frames
+
+    def _complete(self, data: bytes) -> list[bytes]:
+        """The frames that ``data`` completes."""
+        self.bytes_received += len(data)
+        frames = self._decoder.feed(data)
+        if not self._decoder.pending_bytes:
+            self.incomplete_since = None
+        elif frames or self.incomplete_since is None:
+            self.incomplete_since = trio.current_time()
+        return frames
+
+    async def serve_frames(self, take: Callable[[list[bytes]], None], readers: Readers) -> None:
+        """Give all frames to ``take``, as they arrive, until the other side is gone; ``readers`` says when to read.
+
+        Raises what ``take`` raised, and ``ProtocolError`` for bytes that are no frames.
+        """
+        if self._unread:
+            take(await self.receive_frames())
+        if self._socket is not None:
+            await _Reading(self, self._socket.fileno(), take, readers).to_the_end()
+            return
+        while frames := await self.receive_frames():
+            take(frames)
+            await readers.room()
+
+    def read_now(self, fd: int) -> list[bytes] | None:
+        """The frames that one read completes, maybe none; None when the other side is gone."""
+        try:
+            data = os.read(fd, RECEIVE_BYTES)
+        except BlockingIOError:
+            return []  # The kernel thought better of it.
+        except OSError:
+            data = b""
+        if data:
+            return self._complete(data)
+        self._remote_ended = True
+        self.incomplete_since = None
+        return None
 
     async def _receive(self) -> bytes:
         """What one receive brings; b"" at the end.
@@ -234,3 +284,39 @@ class Connection:
                 if not data:
                     return
                 swallowed += len(data)
+
+
+class _Reading:
+    """One connection whose frames are read when its ``Readers`` says so, while its task waits for the end."""
+
+    def __init__(
+        self, connection: Connection, fd: int, take: Callable[[list[bytes]], None], readers: Readers
+    ) -> None:
+        self._connection = connection
+        self._fd = fd
+        self._take = take
+        self._readers = readers
+        self._task = trio.lowlevel.current_task()
+
+    async def to_the_end(self) -> None:
+        self._readers.add(self._fd, self._read)
+        await trio.lowlevel.wait_task_rescheduled(self._abandon)
+
+    def _abandon(self, _: Callable[[], object]) -> trio.lowlevel.Abort:
+        self._readers.remove(self._fd)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _read(self) -> None:
+        try:
+            frames = self._connection.read_now(self._fd)
+            if frames:
+                self._take(frames)
+        except Exception as error:
+            self._end(outcome.Error(error))  # It is the connection's, and raised in its task.
+            return
+        if frames is None:
+            self._end(outcome.Value(None))
+
+    def _end(self, with_what: outcome.Outcome[None]) -> None:
+        self._readers.remove(self._fd)
+        trio.lowlevel.reschedule(self._task, with_what)

@@ -10,7 +10,7 @@ import trio
 
 from shardraft.config import Limits, TransportConfig
 from shardraft.errors import ErrorCode, ProtocolError
-from shardraft.transport.connection import Connection
+from shardraft.transport.connection import Connection, Readers
 from shardraft.transport.handshake import shake_hands_as_client
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, HandlerFailed, Record
 from shardraft.transport.sockets import connect_tcp, why_not_connected
@@ -28,8 +28,8 @@ class Caller(Protocol):
         """The hello was answered; ``connection`` may be sent to."""
         ...
 
-    async def received(self, frames: list[bytes]) -> None:
-        """Frames in order; reading goes on when this returns. A ``ProtocolError`` from here closes the connection."""
+    def received(self, frames: list[bytes]) -> None:
+        """Frames in order. A ``ProtocolError`` from here closes the connection."""
         ...
 
     def disconnected(self) -> None:
@@ -40,8 +40,9 @@ class Caller(Protocol):
 class Dialer:
     """One outbound connection to ``endpoint`` for as long as ``run`` runs.
 
-    ``greeting`` makes the hello of each attempt. Between attempts it waits from ``reconnect_ms_min``,
-    doubling up to ``reconnect_ms_max``, each wait shortened by up to half at ``random``.
+    ``greeting`` makes the hello of each attempt, ``readers`` says when to read what follows. Between attempts it
+    waits from ``reconnect_ms_min``, doubling up to ``reconnect_ms_max``, each wait shortened by up to half at
+    ``random``.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Dialer:
         limits: Limits,
         timing: TransportConfig,
         record: Record,
+        readers: Readers,
         connect: Connect = connect_tcp,
     ) -> None:
         self.endpoint = endpoint
@@ -63,6 +65,7 @@ class Dialer:
         self._limits = limits
         self._timing = timing
         self._record = record
+        self._readers = readers
         self._connect = connect
         self._connection: Connection | None = None
         self._failures = 0
@@ -122,8 +125,7 @@ class Dialer:
         self._connection = connection
         self._caller.connected(connection, reply)
         try:
-            while frames := await connection.receive_frames():
-                await self._caller.received(frames)
+            await connection.serve_frames(self._caller.received, self._readers)
         finally:
             self._connection = None
             self._caller.disconnected()

@@ -94,3 +94,39 @@ def test_nobody_answers_one(cluster: Cluster) -> None:
         follower = cluster.raft(message.to_replica)
         follower.step(message, cluster.now_us)
         assert not follower.has_ready
+
+
+def ride(cluster: Cluster, hosts: set[int]) -> list[tuple[int, int]]:
+    """Who is told which commit index by frames that leave for ``hosts`` anyway."""
+    leading = cluster.raft(1).leading
+    assert leading is not None
+    return [(message.to_replica, message.commit_index) for message in leading.push.ride(hosts)]
+
+
+def test_it_rides_along_to_those_for_whom_something_leaves(cluster: Cluster) -> None:
+    leader = cluster.raft(1)
+    assert ride(cluster, {2, 3}) == [], "they know all of it"
+    entry = cluster.propose(1, "a")
+    cluster.stabilize()
+    assert ride(cluster, {1, 4}) == []
+    assert ride(cluster, {3}) == [(3, entry.index)]
+    assert ride(cluster, {3}) == [], "it was told"
+    leader.tick(leader.deadline_us)
+    alone = [message.to_replica for message in leader.take_ready().messages if isinstance(message, CommitAdvance)]
+    assert alone == [2]
+
+
+def test_when_all_were_told_that_way_nothing_is_due(cluster: Cluster) -> None:
+    leader = cluster.raft(1)
+    entry = cluster.propose(1, "a")
+    cluster.stabilize()
+    assert ride(cluster, {2, 3}) == [(2, entry.index), (3, entry.index)]
+    assert leader.deadline_us > cluster.now_us + PUSH_US, "the next is the heartbeat's"
+
+
+def test_nobody_is_told_of_more_than_it_holds(cluster: Cluster) -> None:
+    """Decision 0017: a follower that lacks what it is told of has lost something."""
+    cluster.cuts |= {(3, 1)}
+    entry = cluster.propose(1, "a")
+    cluster.stabilize()
+    assert ride(cluster, {2, 3}) == [(2, entry.index)]

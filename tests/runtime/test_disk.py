@@ -10,7 +10,7 @@ import trio
 
 from shardraft.host.turn import LogBatch
 from shardraft.runtime import disk
-from shardraft.runtime.disk import DiskThread, LogThread
+from shardraft.runtime.disk import CallSoon, DiskThread, LogThread
 
 pytestmark = pytest.mark.trio
 
@@ -19,10 +19,14 @@ def unreached(_: BaseException) -> None:
     raise AssertionError("no job failed")
 
 
+def soon() -> CallSoon:
+    return trio.lowlevel.current_trio_token().run_sync_soon
+
+
 async def test_jobs_run_in_order_and_their_results_reach_the_loop_in_order() -> None:
     done: list[int] = []
     loop = threading.get_ident()
-    thread = DiskThread("disk", unreached)
+    thread = DiskThread("disk", unreached, soon())
 
     def job(number: int) -> Callable[[], None]:
         assert threading.get_ident() != loop
@@ -44,7 +48,7 @@ async def test_after_a_failure_nothing_runs_any_more() -> None:
         failures.append(error)
         failed.set()
 
-    thread = DiskThread("disk", on_failure)
+    thread = DiskThread("disk", on_failure, soon())
 
     def fail() -> Callable[[], None]:
         raise OSError("no more")
@@ -60,7 +64,7 @@ async def test_after_a_failure_nothing_runs_any_more() -> None:
 async def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "STOP_SECONDS_MAX", 0.01)
     answers = threading.Event()
-    thread = DiskThread("disk", unreached)
+    thread = DiskThread("disk", unreached, soon())
     thread.submit(lambda: answers.wait() and (lambda: None))
     assert not await thread.stop()
     answers.set()
@@ -83,7 +87,7 @@ class SlowStore:
 async def test_log_batches_that_wait_share_one_commit_and_are_reported_in_order() -> None:
     store = SlowStore()
     reported: list[int] = []
-    thread = LogThread(store, reported.extend, unreached)  # type: ignore[arg-type]  # It only commits.
+    thread = LogThread(store, reported.extend, unreached, soon())  # type: ignore[arg-type]  # It only commits.
     thread.commit(1, LogBatch())
     await trio.to_thread.run_sync(store.begun.wait)
     for number in range(2, 6):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 import trio.testing
@@ -24,6 +26,23 @@ def connection_over(
     stream: trio.abc.Stream, *, outbox_bytes_max: int = LARGE, frame_bytes_max: int = LARGE
 ) -> Connection:
     return Connection(stream, frame_bytes_max=frame_bytes_max, outbox_bytes_max=outbox_bytes_max, timing=TIMING)
+
+
+class RoomForAll:
+    """Readers of streams that read themselves, and may go on at once. ``rooms`` counts how often they asked."""
+
+    def __init__(self) -> None:
+        self.rooms = 0
+
+    def add(self, fd: int, read: Callable[[], None]) -> None:
+        raise AssertionError(f"a stream in memory has no file descriptor, and not {fd}")
+
+    def remove(self, fd: int) -> None:
+        raise AssertionError(f"a stream in memory has no file descriptor, and not {fd}")
+
+    async def room(self) -> None:
+        self.rooms += 1
+        await trio.lowlevel.checkpoint()
 
 
 async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:

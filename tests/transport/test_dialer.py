@@ -18,7 +18,7 @@ from shardraft.transport.handshake import shake_hands_as_server
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, HandlerFailed, TransportNote
 from shardraft.types import Endpoint
 from shardraft.wire.hello import Hello, HelloReply, Role
-from tests.transport.streams import CLUSTER, FRAMES, TIMING, admit_everybody, connection_over
+from tests.transport.streams import CLUSTER, FRAMES, TIMING, RoomForAll, admit_everybody, connection_over
 
 pytestmark = pytest.mark.trio
 
@@ -36,7 +36,7 @@ class Told:
     def connected(self, connection: Connection, reply: HelloReply) -> None:
         self.events.append(("connected", connection.remote, reply.host))
 
-    async def received(self, frames: list[bytes]) -> None:
+    def received(self, frames: list[bytes]) -> None:
         if BAD_FRAME in frames:
             raise ProtocolError(ErrorCode.INVALID_ARGUMENT, "the frame is none of this protocol")
         if FAULTY_FRAME in frames:
@@ -95,6 +95,7 @@ def line(network: Network | None = None, limits: Limits | None = None) -> Line:
         limits=limits or Limits(),
         timing=TIMING,
         record=notes.append,
+        readers=RoomForAll(),
         connect=network.connect,
     )
     return Line(dialer, network, told, notes)
@@ -246,6 +247,7 @@ async def test_an_impossible_host_name_is_a_failed_attempt(autojump_clock: MockC
         limits=Limits(),
         timing=TIMING,
         record=notes.append,
+        readers=RoomForAll(),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(dialer.run)

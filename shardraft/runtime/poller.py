@@ -1,0 +1,84 @@
+"""Many sockets behind one: the loop is woken once for all that has arrived, and reads it without a task for each.
+
+A task of its own for each connection costs a host more than the frames that it reads: it is scheduled, registers its
+socket anew, puts an event aside and wakes the loop, which is then scheduled in turn. Here the loop waits for a
+selector that holds all sockets, and has their frames read right before its turn.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+_WAKE_BYTES: Final = 4096
+
+
+class Poller:
+    """Who is to be called when a socket is readable. One task waits; any thread may ``wake`` it or ``call_soon``.
+
+    A reader is called as long as there is something to read, once for each ``read``, and may remove any of them.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._called: deque[Callable[[], None]] = deque()
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._readers[self._woken.fileno()] = self._hear_waker
+
+    def add(self, fd: int, read: Callable[[], None]) -> None:
+        """Call ``read`` whenever the socket ``fd`` is readable, or at its end."""
+        assert fd not in self._readers, "a socket has one reader"
+        self._selector.register(fd, selectors.EVENT_READ)
+        self._readers[fd] = read
+
+    def remove(self, fd: int) -> None:
+        """Call nobody for ``fd`` any more. Called before the socket is closed; twice is once."""
+        if self._readers.pop(fd, None) is not None:
+            self._selector.unregister(fd)
+
+    async def wait(self) -> None:
+        """Until something is readable, or ``wake`` was called."""
+        await trio.lowlevel.wait_readable(self._selector.fileno())
+
+    def read(self, may_go_on: Callable[[], bool]) -> None:
+        """Let those read that have something to read, while ``may_go_on``; nothing waits."""
+        for key, _ in self._selector.select(0):
+            reader = self._readers.get(key.fd)
+            if reader is not None:
+                reader()
+                if not may_go_on():
+                    return
+
+    def wake(self) -> None:
+        """Let ``wait`` return."""
+        try:
+            self._waker.send(b"\0")
+        except BlockingIOError:
+            pass  # It was woken so often that one more makes no difference.
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call it with the next ``read``, on the loop; for threads."""
+        self._called.append(call)
+        self.wake()
+
+    def _hear_waker(self) -> None:
+        try:
+            self._woken.recv(_WAKE_BYTES)
+        except BlockingIOError:
+            return
+        while self._called:
+            self._called.popleft()()
+
+    def close(self) -> None:
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
