@@ -1,5 +1,6 @@
 """The real world: drives one host with trio, two writer threads and TCP.
 
-What this room does: the main loop, the inbox, the disk threads, the clock. What it never does:
-decide anything about Raft, keys or learners; it carries out what a turn asks and says what happened.
+What this room does: the main loop, what wakes it (sockets, threads, a timer), the disk threads, the clock.
+What it never does: decide anything about Raft, keys or learners; it carries out what a turn asks and says what
+happened.
 """
