@@ -99,3 +99,14 @@ def test_it_is_told_once(cluster: Cluster) -> None:
     assert len(frames) == 10, "two followers, five times"
     commits = {process.host.voters[shard].commit_index for process in cluster.processes.values()}
     assert len(commits) == 1
+
+
+def test_a_replica_that_has_stopped_tells_nothing(cluster: Cluster) -> None:
+    frames = told(cluster)
+    host = cluster.processes[1].host
+    put(cluster, cluster.processes[1], 1)
+    cluster.settle()
+    host.voters[host.leads()[0]].leave(cluster.now_us)
+    put(cluster, cluster.processes[2], 2)
+    cluster.settle()
+    assert frames == []

@@ -187,3 +187,13 @@ def test_a_closed_connection_does_not_end_a_snapshot() -> None:
     progress.become_copy()
     progress.disconnected(now_us=0)
     assert progress.copying
+
+
+def test_it_is_fed_by_entries_that_it_takes_as_they_come_and_answers() -> None:
+    progress = Progress(2, 1, RaftConfig(), now_us=0)
+    progress.sent(1, 10, 0, now_us=100)
+    assert progress.fed_us(answered_us=-1) == 0, "a probe may be lost, and only a heartbeat's answer would tell"
+    progress.acknowledged(1)
+    progress.active_us = 150
+    assert progress.fed_us(answered_us=149) == 100
+    assert progress.fed_us(answered_us=150) == 0, "it was not heard lately"
