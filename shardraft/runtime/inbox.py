@@ -1,4 +1,4 @@
-"""What waits for the main loop: one bounded list, filled by every reader, emptied once a turn."""
+"""What the main loop waits for and what waits for it: one bounded list, filled before a turn and emptied by it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class LogCommitted:
 
 
 class Inbox:
-    """Events for the loop, from tasks of the same trio run.
+    """Events for the loop, from sockets that it reads itself, from threads, and from tasks of the same trio run.
 
-    ``put`` never blocks: what must not be lost (completions, ticks) is always taken. Readers of client
-    connections ask ``await room()`` first, so that at ``events_max`` the kernel's buffers push back.
+    ``put`` never blocks: what must not be lost (completions, ticks) is always taken. At ``events_max`` no socket
+    is read, and readers of other streams wait in ``await room()``, so that the kernel's buffers push back.
     """
 
     def __init__(self, events_max: int) -> None:
@@ -85,8 +85,7 @@ class Inbox:
             # Others must get their turn too, however much is waiting here.
             await trio.lowlevel.checkpoint()
         self._timer_due = False
-        if self._has_room():
-            self._poller.read(self._has_room)
+        self._poller.read(self._has_room)
         return self._take(events_max)
 
     def _take(self, events_max: int) -> list[Event | LogCommitted]:

@@ -50,7 +50,15 @@ class Poller:
         await trio.lowlevel.wait_readable(self._selector.fileno())
 
     def read(self, may_go_on: Callable[[], bool]) -> None:
-        """Let those read that have something to read, while ``may_go_on``; nothing waits."""
+        """Call what threads asked for; then let those read that have something to read, while ``may_go_on``.
+
+        Nothing waits. What threads bring is called however much there is: it is what others wait for.
+        """
+        called = self._called
+        while called:
+            called.popleft()()
+        if not may_go_on():
+            return
         for key, _ in self._selector.select(0):
             reader = self._readers.get(key.fd)
             if reader is not None:
@@ -75,8 +83,6 @@ class Poller:
             self._woken.recv(_WAKE_BYTES)
         except BlockingIOError:
             return
-        while self._called:
-            self._called.popleft()()
 
     def close(self) -> None:
         self._selector.close()

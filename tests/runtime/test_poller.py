@@ -57,6 +57,8 @@ async def test_what_was_not_read_is_read_next_time(poller: Poller, pairs: Pairs)
         poller.add(ours.fileno(), lambda ours=ours: heard.append(ours.recv(1)))
         theirs.send(b"ab")
     poller.read(lambda: False)
+    assert heard == []
+    poller.read(lambda: not heard)
     assert len(heard) == 1
     while len(heard) < 6:
         await poller.wait()
@@ -126,6 +128,14 @@ async def test_what_threads_call_runs_on_the_loop_in_order(poller: Poller) -> No
         poller.read(always)
     thread.join()
     assert ran == [(loop, number) for number in numbers]
+
+
+async def test_what_threads_call_does_not_wait_for_room(poller: Poller) -> None:
+    ran: list[int] = []
+    poller.call_soon(lambda: ran.append(1))
+    await poller.wait()
+    poller.read(lambda: False)
+    assert ran == [1]
 
 
 async def test_a_wait_can_be_cancelled_and_begun_again(poller: Poller) -> None:
