@@ -37,7 +37,8 @@ KEY_BYTES: Final = 16
 PUT_BYTES: Final = KEY_BYTES + 256
 FRAME_BYTES_MAX: Final = 1 << 20
 WARM_UP_SECONDS: Final = 1.0
-PUTS, ENTRIES, DURABLE, ANSWER = b"P", b"E", b"D", b"A"
+SETTLE_SECONDS: Final = 0.1
+PUTS, ENTRIES, DURABLE, ANSWER, COUNT = b"P", b"E", b"D", b"A", b"C"
 
 Heard = Callable[[bytes, bytes], None]
 """Called with a frame's kind and its bytes."""
@@ -152,6 +153,8 @@ class Host:
             number = data[:8]
             self._log.commit(data, lambda: link.send(DURABLE, number))
             self._apply(data[8:])
+        elif kind == COUNT:
+            link.send(COUNT, len(self._items).to_bytes(8, "little"))
 
     def _lead(self, client: Link, data: bytes) -> None:
         self._client = client
@@ -193,6 +196,9 @@ class Client:
         self._number = 0
         self.times: list[float] = []
         self.ended = False
+        self.put_count = 0
+        self.held: list[int] = []
+        """How many keys each host says that it has."""
 
     async def put_for_ever(self) -> None:
         while True:
@@ -204,6 +210,7 @@ class Client:
             self._wake_sender()
             await trio.lowlevel.wait_task_rescheduled(_abandon)
             self.times.append(time.perf_counter() - begun)
+            self.put_count += 1
 
     async def send_for_ever(self) -> None:
         while True:
@@ -220,9 +227,12 @@ class Client:
             trio.lowlevel.reschedule(task)
 
     def answered(self, host: int, kind: bytes, data: bytes) -> None:
+        if kind == COUNT:
+            self.held.append(int.from_bytes(data, "little"))
+            return
         assert kind == ANSWER
         if self.ended:
-            return  # The tasks that wait are being cancelled.
+            return  # The tasks that wait will be cancelled.
         sent, self._sent[host] = self._sent[host], []
         assert int.from_bytes(data, "little") == len(sent), "every put is answered"
         for _, task in sent:
@@ -248,6 +258,12 @@ async def measure(ports: list[int], in_flight: int, seconds: float) -> list[floa
         client.times.clear()
         await trio.sleep(seconds)
         times, client.ended = sorted(client.times), True
+        await trio.sleep(SETTLE_SECONDS)
+        for link in links:
+            link.send(COUNT, b"")
+        while len(client.held) < HOSTS:
+            await trio.sleep(SETTLE_SECONDS)
+        assert min(client.held) >= client.put_count, f"{client.put_count} keys were put, the hosts have {client.held}"
         nursery.cancel_scope.cancel()
     return times
 
