@@ -297,12 +297,14 @@ class _Reading:
         self._take = take
         self._readers = readers
         self._task = trio.lowlevel.current_task()
+        self._is_over = False
 
     async def to_the_end(self) -> None:
         self._readers.add(self._fd, self._read)
         await trio.lowlevel.wait_task_rescheduled(self._abandon)
 
     def _abandon(self, _: Callable[[], object]) -> trio.lowlevel.Abort:
+        self._is_over = True
         self._readers.remove(self._fd)
         return trio.lowlevel.Abort.SUCCEEDED
 
@@ -318,5 +320,8 @@ class _Reading:
             self._end(outcome.Value(None))
 
     def _end(self, with_what: outcome.Outcome[None]) -> None:
+        if self._is_over:
+            return  # Whoever took the frames closed the connection, before one of them was refused.
+        self._is_over = True
         self._readers.remove(self._fd)
         trio.lowlevel.reschedule(self._task, with_what)

@@ -47,16 +47,19 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     ours, theirs = (trio.SocketStream(each) for each in trio.socket.socketpair())
-    it = Served(Loop(), connection_over(ours), theirs, [], [])
+    it, scope = Served(Loop(), connection_over(ours), theirs, [], []), trio.CancelScope()
 
     def take(frames: list[bytes]) -> None:
+        if FRAMES[3] in frames:
+            scope.cancel()
         if FRAMES[4] in frames:
             raise ZeroDivisionError("a fault")
         it.taken += frames
 
     async def serve() -> None:
         try:
-            await it.connection.serve_frames(take, it.loop)
+            with scope:
+                await it.connection.serve_frames(take, it.loop)
         except BaseException as error:
             it.ended.append(error)
             if not isinstance(error, Exception):
@@ -112,6 +115,14 @@ async def test_what_taking_a_frame_raises_is_an_error_of_its_task(served: Served
     await served.loop.turn()
     await wait_all_tasks_blocked()
     assert isinstance(served.ended[0], ZeroDivisionError)
+
+
+async def test_whoever_takes_frames_may_close_the_connection_and_then_refuse_one(served: Served) -> None:
+    """The loop must not meet either: it would end the process."""
+    await served.theirs.send_all(FRAMES[3] + FRAMES[4])
+    await served.loop.turn()
+    await wait_all_tasks_blocked()
+    assert (served.taken, served.ended) == ([], [None])
 
 
 async def test_after_its_end_nothing_is_read_any_more(served: Served) -> None:
