@@ -93,7 +93,8 @@ def others_unharmed(cluster: ProcessCluster, target: HostId) -> Iterator[None]:
         assert [each.pid for each in cluster.processes.values()] == pids
         assert memory_bytes(process.pid) - memory < GROWTH_BYTES_MAX
         value = secrets.token_bytes(8)
-        assert isinstance(other.ask(write(batch([BYSTANDER], [value]))), WriteReply)
+        answer = other.ask(write(batch([BYSTANDER], [value])))
+        assert isinstance(answer, WriteReply), answer
         reply = other.ask(read([BYSTANDER]))
         assert isinstance(reply, ReadReply)
         assert reply.values == [value]
