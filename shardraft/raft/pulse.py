@@ -46,11 +46,14 @@ class Pulse:
         self._round_sent_us = self._leader.raft.now_us
 
     def _all_fed_us(self) -> int:
-        """Since when every follower was sent something, if all take entries as they come and answer; else 0.
+        """Since when every follower was sent something that does for a heartbeat; 0 when a round is needed.
 
-        A lease is made of rounds, and changes of the membership and handovers rest on them.
+        Entries do where they are taken as they come and answered. A read waits for a round and nothing else, a lease is
+        made of rounds, and changes of the membership and handovers rest on them.
         """
         leader, raft = self._leader, self._leader.raft
+        if leader.reads.unacknowledged:
+            return self._round_sent_us  # Nothing but a round answers them, and this one may have been lost.
         if raft.lease_us or leader.engaged or not leader.followers:
             return 0
         answered_us = raft.now_us - raft.heartbeat_us

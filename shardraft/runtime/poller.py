@@ -21,13 +21,16 @@ _WAKE_BYTES: Final = 4096
 class Poller:
     """Who is to be called when a socket is readable. One task waits; any thread may ``wake`` it or ``call_soon``.
 
-    A reader is called as long as there is something to read, once for each ``read``, and may remove any of them.
+    A reader is called as long as there is something to read, and at times when there is nothing, so it must not
+    block. It may remove any of them.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._readers: dict[int, Callable[[], None]] = {}
         self._called: deque[Callable[[], None]] = deque()
+        self._ready: deque[int] = deque()
+        """Those that were readable in this pass, or in the one before, and were not read yet."""
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
@@ -52,19 +55,26 @@ class Poller:
     def read(self, may_go_on: Callable[[], bool]) -> None:
         """Call what threads asked for; then let those read that have something to read, while ``may_go_on``.
 
-        Nothing waits. What threads bring is called however much there is: it is what others wait for.
+        Nothing waits. What threads bring is called however much there is: it is what others wait for. Those for
+        whom there is no room come first in the next pass, since the selector names the same ones first each time.
         """
+        self._call()
+        self._read_ready(may_go_on)
+        if may_go_on():
+            self._ready.extend([key.fd for key, _ in self._selector.select(0)])
+            self._read_ready(may_go_on)
+
+    def _call(self) -> None:
         called = self._called
         while called:
             called.popleft()()
-        if not may_go_on():
-            return
-        for key, _ in self._selector.select(0):
-            reader = self._readers.get(key.fd)
+
+    def _read_ready(self, may_go_on: Callable[[], bool]) -> None:
+        ready, readers = self._ready, self._readers
+        while ready and may_go_on():
+            reader = readers.get(ready.popleft())
             if reader is not None:
                 reader()
-                if not may_go_on():
-                    return
 
     def wake(self) -> None:
         """Let ``wait`` return."""
@@ -82,7 +92,9 @@ class Poller:
         try:
             self._woken.recv(_WAKE_BYTES)
         except BlockingIOError:
-            return
+            pass
+        # A thread adds its call before it writes its byte: whoever reads the byte makes the call.
+        self._call()
 
     def close(self) -> None:
         self._selector.close()

@@ -71,6 +71,17 @@ def test_rounds_that_reads_ask_for_do_for_heartbeats_too() -> None:
     assert leader.round - before == 19, "one for each read but the last"
 
 
+def test_a_read_whose_round_was_lost_gets_another_although_entries_flow() -> None:
+    """Nothing but a round answers it (thesis 6.4), and no acknowledgement of entries carries one."""
+    cluster, leader = led()
+    leader.raft.read_index(7, cluster.now_us)
+    cluster.node(1).take()
+    assert leader.reads.unacknowledged
+    cluster.messages.clear()
+    rounds_while(cluster, leader, 2 * BEAT_US / 1e6, 10_000)
+    assert [state.context for state in cluster.node(1).read_states] == [7]
+
+
 @pytest.mark.parametrize("cut", [(1, 3), (3, 1)])
 def test_one_follower_that_does_not_hear_or_is_not_heard_and_rounds_go_on(cut: tuple[int, int]) -> None:
     cluster, leader = led()

@@ -130,6 +130,49 @@ async def test_what_threads_call_runs_on_the_loop_in_order(poller: Poller) -> No
     assert ran == [(loop, number) for number in numbers]
 
 
+async def test_a_call_that_comes_while_others_read_is_not_lost_with_the_byte_that_told_of_it(
+    poller: Poller, pairs: Pairs
+) -> None:
+    ran: list[int] = []
+    ours, theirs = pairs[0]
+
+    def read() -> None:
+        ours.recv(9)
+        poller.call_soon(lambda: ran.append(1))  # As a thread may, at any moment of a pass.
+
+    poller.add(ours.fileno(), read)
+    theirs.send(b"x")
+    poller.wake()
+    poller.read(always)
+    with trio.fail_after(1):
+        while not ran:
+            await poller.wait()
+            poller.read(always)
+
+
+async def test_those_that_a_pass_had_no_room_for_come_first_in_the_next(poller: Poller, pairs: Pairs) -> None:
+    """Selectors that tell again what was not read tell it in the same order: the first would be read for ever."""
+    heard: list[int] = []
+    for place, (ours, theirs) in enumerate(pairs):
+        poller.add(ours.fileno(), lambda place=place, ours=ours: heard.append(place) if ours.recv(1) else None)
+        theirs.send(bytes(30))
+    for passes in range(1, 31):
+        poller.read(lambda passes=passes: len(heard) < passes)
+    assert [heard.count(place) for place in range(3)] == [10, 10, 10]
+
+
+async def test_one_that_was_removed_before_its_turn_came_is_not_read(poller: Poller, pairs: Pairs) -> None:
+    heard: list[int] = []
+    for place, (ours, theirs) in enumerate(pairs):
+        poller.add(ours.fileno(), lambda place=place: heard.append(place))
+        theirs.send(b"x")
+    poller.read(lambda: not heard)
+    for ours, _ in pairs:
+        poller.remove(ours.fileno())
+    poller.read(always)
+    assert len(heard) == 1
+
+
 async def test_what_threads_call_does_not_wait_for_room(poller: Poller) -> None:
     ran: list[int] = []
     poller.call_soon(lambda: ran.append(1))
