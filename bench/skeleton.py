@@ -12,8 +12,6 @@ store of this shape pays too: sockets, wake-ups, commits, and Python whose code 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +29,8 @@ import lmdb
 import trio
 
 from bench.harness.keys import value_of
+from bench.harness.launching import free_ports
+from bench.harness.process import cpu_seconds
 
 HOSTS: Final = 3
 KEY_BYTES: Final = 16
@@ -272,14 +272,6 @@ async def serve(number: int, ports: list[int], directory: Path) -> None:
     await Host(number, ports, directory).run()
 
 
-def free_ports() -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(HOSTS)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.skeleton", description="What a put costs without Raft.")
     parser.add_argument("--in-flight", type=int, default=64)
@@ -289,7 +281,8 @@ def main() -> int:
     if options.host:
         number, directory, *ports = options.host.split(",")
         trio.run(serve, int(number), [int(port) for port in ports], Path(directory))
-    ports = free_ports()
+        return 0
+    ports = free_ports(HOSTS)
     with tempfile.TemporaryDirectory() as directory:
         hosts = []
         for number in range(HOSTS):
@@ -305,6 +298,7 @@ def main() -> int:
         finally:
             for host in hosts:
                 host.kill()
+                host.wait()
     assert times, "no put was answered"
     rate = len(times) / options.seconds
     share = options.seconds / (options.seconds + WARM_UP_SECONDS)
@@ -313,11 +307,6 @@ def main() -> int:
         f" {1e6 * spent * share / len(times):.0f} us of the hosts' CPU per put"
     )
     return 0
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().split()
-    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -37,10 +37,6 @@ class Inbox:
         self._timer: trio.CancelScope | None = None
         self._timer_due = False
 
-    def __len__(self) -> int:
-        """How many events wait."""
-        return len(self._events)
-
     def put(self, event: Event | LogCommitted) -> None:
         self._events.append(event)
         self.wake()
@@ -68,7 +64,7 @@ class Inbox:
 
     async def room(self) -> None:
         """Wait while the inbox is full."""
-        while len(self._events) >= self._events_max:
+        while not self._has_room():
             await self._room.park()
 
     async def take(self, events_max: int, deadline_seconds: float) -> list[Event | LogCommitted]:

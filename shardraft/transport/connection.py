@@ -100,16 +100,18 @@ class Connection:
                 data = await self._receive()
             except _GONE:
                 data = b""
-            if not data:
-                self._remote_ended = True
-                self.incomplete_since = None
+            completed = self._complete(data)
+            if completed is None:
                 return []
-            frames = self._complete(data)
-            if frames:
-                return frames
+            if completed:
+                return completed
 
-    def _complete(self, data: bytes) -> list[bytes]:
-        """The frames that ``data`` completes."""
+    def _complete(self, data: bytes) -> list[bytes] | None:
+        """The frames that ``data`` completes, maybe none; None when it says that the other side is gone."""
+        if not data:
+            self._remote_ended = True
+            self.incomplete_since = None
+            return None
         self.bytes_received += len(data)
         frames = self._decoder.feed(data)
         if not self._decoder.pending_bytes:
@@ -133,18 +135,9 @@ class Connection:
             await readers.room()
 
     def read_now(self, fd: int) -> list[bytes] | None:
-        """The frames that one read completes, maybe none; None when the other side is gone."""
-        try:
-            data = os.read(fd, RECEIVE_BYTES)
-        except BlockingIOError:
-            return []  # The kernel thought better of it.
-        except OSError:
-            data = b""
-        if data:
-            return self._complete(data)
-        self._remote_ended = True
-        self.incomplete_since = None
-        return None
+        """What ``_complete`` says of one read, which does not wait."""
+        data = _read_now(fd)
+        return [] if data is None else self._complete(data)
 
     async def _receive(self) -> bytes:
         """What one receive brings; b"" at the end.
@@ -157,12 +150,9 @@ class Connection:
             return bytes(await self._stream.receive_some(RECEIVE_BYTES))
         while True:
             await trio.lowlevel.wait_readable(socket)
-            try:
-                return os.read(socket.fileno(), RECEIVE_BYTES)
-            except BlockingIOError:
-                continue  # The kernel thought better of it.
-            except OSError as error:
-                raise trio.BrokenResourceError from error
+            data = _read_now(socket.fileno())
+            if data is not None:
+                return data
 
     def unread(self, frames: list[bytes]) -> None:
         """Put back frames that the next ``receive_frames`` is to return first."""
@@ -284,6 +274,16 @@ class Connection:
                 if not data:
                     return
                 swallowed += len(data)
+
+
+def _read_now(fd: int) -> bytes | None:
+    """What is there to read; b"" at the end, however it came; None when the kernel thought better of it."""
+    try:
+        return os.read(fd, RECEIVE_BYTES)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
 
 
 class _Reading:
