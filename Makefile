@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts sim-soak planted-bugs clean
+.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts sim-soak planted-bugs compiled wheel clean
 
 help:
 	@echo "make demo        the main job: a real cluster, an import, a kill -9 in the middle, every byte compared"
@@ -15,6 +15,9 @@ help:
 	@echo "make sim-soak    fresh seeds of the simulator on all cores, 30 minutes; MINUTES=N: so many"
 	@echo "make planted-bugs  known mistakes, each put into a copy of the code; the simulator must find every one"
 	@echo "make bench       shardraft beside its peers, 45 minutes; QUICK=1: five; what is not installed is skipped"
+	@echo "                 it, bench-puts and sim-soak run compiled; PLAIN=1: as plain Python, without a C compiler"
+	@echo "make compiled    both packages with the core compiled, in build/compiled; what changed since the last time"
+	@echo "make wheel       a wheel with the core compiled, in dist"
 	@echo "make bench-deps  the peers' clients and servers, as far as pip and apt-get have them"
 	@echo "make bench-puts  puts per second on this machine"
 	@echo "make venv        .venv with shardraft and the tools for developing it"
@@ -34,18 +37,33 @@ check: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# What users install is compiled, so that is what is measured. The rest of the tree is found after it.
+COMPILED := build/compiled
+ifdef PLAIN
+AS_COMPILED :=
+else
+AS_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
+COMPILE := compiled
+endif
+
+compiled: $(VENV)/compiling
+	$(BIN)/python -m compiling $(COMPILED)
+
+wheel: $(VENV)/developing
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m build --wheel --no-isolation
+
 # Fresh seeds on all cores; a failure becomes a file in tests/sim/regressions.
 MINUTES ?= 30
-sim-soak: $(VENV)/developing
-	$(BIN)/python -m tests.sim.soak --minutes $(MINUTES)
+sim-soak: $(VENV)/developing $(COMPILE)
+	$(AS_COMPILED) $(BIN)/python -m tests.sim.soak --minutes $(MINUTES)
 
 # The list: bug, the seed that finds it, what the simulator says. "make planted-bugs BUGS='--afresh NAME'" for a part.
 planted-bugs: $(VENV)/developing
 	$(BIN)/python -m tests.planted.finder $(BUGS)
 
 # "make bench QUICK=1", or "make bench BENCH='--systems shardraft,etcd --only puts'" for a part.
-bench: $(VENV)/benching
-	$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH)
+bench: $(VENV)/benching $(COMPILE)
+	$(AS_COMPILED) $(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH)
 
 # Debian starts servers when it installs them; the benchmark starts its own, so stop those if you do not want them.
 bench-deps: $(VENV)/benching
@@ -53,12 +71,12 @@ bench-deps: $(VENV)/benching
 	@echo "for the rest, on Debian: apt-get install --no-install-recommends redis-server redis-tools nats-server nghttp2-client"
 
 # Where the CPU time of puts goes; see bench/WHERE_A_PUT_GOES.md.
-bench-profile: $(VENV)/benching
+bench-profile: $(VENV)/benching $(COMPILE)
 	$(BIN)/python -m pip install --quiet py-spy
-	$(BIN)/python -m bench.profile_puts $(BENCH)
+	$(AS_COMPILED) $(BIN)/python -m bench.profile_puts $(BENCH)
 
-bench-puts: $(VENV)/running
-	$(BIN)/python bench/puts.py
+bench-puts: $(VENV)/running $(COMPILE)
+	$(AS_COMPILED) $(BIN)/python -m bench.puts
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -75,6 +93,10 @@ $(VENV)/running: pyproject.toml
 
 $(VENV)/benching: $(VENV)/running pyproject.toml
 	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+$(VENV)/compiling: $(VENV)/running pyproject.toml
+	$(BIN)/python -m pip install --quiet --group compiling
 	@touch $@
 
 $(VENV)/developing: $(VENV)/running pyproject.toml

@@ -40,6 +40,9 @@ ROOMS: dict[str, frozenset[str]] = {
 }
 """Who may import whom. A room may always import itself and the version in ``shardraft`` itself."""
 
+OF_ALL_ROOMS = frozenset({"shardraft", "shardraft.__version__", "shardraft.build"})
+"""What every room may know of the top package."""
+
 PURE = CORE | {"sim", ROUTER_CORE}
 """Rooms without clock, entropy, threads, logging or I/O."""
 
@@ -121,7 +124,7 @@ def upward_imports(module: Module) -> list[str]:
     problems = []
     for line, name in imports_of(module):
         ours = name.split(".")[0] in ("shardraft", "shardraft_router")
-        if ours and name not in ("shardraft", "shardraft.__version__") and room_of(name) not in allowed:
+        if ours and name not in OF_ALL_ROOMS and room_of(name) not in allowed:
             problems.append(f"{module.name}:{line} imports {name}: {module.room} may not know {room_of(name)}")
     return problems
 

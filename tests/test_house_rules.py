@@ -15,7 +15,7 @@ PRODUCT = rules.product()
 MODULES = {module.name: module for module in PRODUCT}
 TEXTS = {
     str(path.relative_to(ROOT)): path.read_text()
-    for folder in ("shardraft", "router", "tests", "examples", "bench")
+    for folder in ("shardraft", "router", "tests", "examples", "bench", "compiling")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
 

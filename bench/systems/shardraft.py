@@ -13,7 +13,7 @@ import anyio
 from bench.harness.launching import LOOPBACK, Processes, free_ports
 from bench.harness.ports import Servers
 from bench.harness.rows import SIMULATED, Cluster, Kind
-from shardraft import __version__
+from shardraft import __version__, build
 from shardraft.cli.view import ClusterView, view_of
 from shardraft.errors import ShardraftError
 from shardraft.kv.requests import StatusReply
@@ -148,7 +148,7 @@ class Shardraft:
 
     def version(self) -> str:
         python = ".".join(map(str, sys.version_info[:3]))
-        return f"shardraft {__version__}, Python {python}, {self.loop} client"
+        return f"shardraft {__version__} ({build()}), Python {python}, {self.loop} client"
 
     def subject(self, cluster: Cluster) -> str:
         shards = f"{cluster.shards:,} shard{'s' if cluster.shards > 1 else ''}"

@@ -15,7 +15,7 @@ from bench.harness.rows import SIMULATED, Cluster, Kind, Row
 from bench.systems.shardraft import hosts_in_words
 from bench.systems.simulating import Simulated
 from bench.systems.unoffered import NothingOffered
-from shardraft import __version__
+from shardraft import __version__, build
 
 
 class NoServers:
@@ -77,7 +77,7 @@ class Simulator:
 
     def version(self) -> str:
         python = ".".join(map(str, sys.version_info[:3]))
-        return f"shardraft {__version__}, Python {python}, simulator"
+        return f"shardraft {__version__} ({build()}), Python {python}, simulator"
 
     def subject(self, cluster: Cluster) -> str:
         learners = f", {cluster.readers} learners in a chain" if cluster.readers else ""

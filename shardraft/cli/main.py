@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
-from shardraft import __version__
+from shardraft import __version__, build
 from shardraft.cli.failures import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE, exit_code_of, leaf_of, line_of
 from shardraft.errors import ShardraftError, StorageError
 
@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="shardraft %(version)s")
+@click.version_option(__version__, message=f"shardraft %(version)s, {build()}")
 def group() -> None:
     """A Raft-replicated, sharded key-value store with a tree of read replicas.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from shardraft.host.events import DiskSpace
 from shardraft.kv.commands import Stored
@@ -19,6 +19,9 @@ from shardraft.sim.process import Process
 from shardraft.sim.store import COPY_NONCES, SimStore
 from shardraft.sim.world import World
 from shardraft.types import HostId, ShardId
+
+DOWN_US: Final = (20_000, 4_000_000)
+"""How long a process is down that was killed, unless the fault says otherwise."""
 
 
 class Schedule(Protocol):
@@ -32,7 +35,7 @@ class Schedule(Protocol):
         """Do ``action``, the end of a fault, after a while; healing may have been faster."""
         ...
 
-    def crash(self, process: Process, down_us: tuple[int, int] = ...) -> None:
+    def crash(self, process: Process, down_us: tuple[int, int] = DOWN_US) -> None:
         """Kill a process, and start it again after a while."""
         ...
 

@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from shardraft.sim.crash_points import OF_A_COPY, CrashPoint, Point
-from shardraft.sim.disk_faults import DiskFaults
+from shardraft.sim.disk_faults import DOWN_US, DiskFaults
 from shardraft.sim.kinds import Fault, name_of, named
 from shardraft.sim.leader_faults import LeaderFaults
 from shardraft.sim.member_faults import MemberFaults
@@ -113,7 +113,7 @@ class Faults:
 
     # Crashes.
 
-    def crash(self, process: Process, down_us: tuple[int, int] = (20_000, 4_000_000)) -> None:
+    def crash(self, process: Process, down_us: tuple[int, int] = DOWN_US) -> None:
         """Kill a process, and start it again after a while."""
         if process.is_up:
             self._world.crash(process.node)

@@ -265,5 +265,5 @@ class LeaderFaults:
     def _end_alone(self, host: Node) -> None:
         """It is connected again, but not to those that are alone themselves."""
         self._alone.remove(host)
-        reached = [other for other in self._hosts() if other not in (host, *self._alone)]
+        reached = [other for other in self._hosts() if other != host and other not in self._alone]
         self._schedule.uncut(both_ways([host], reached))

@@ -61,7 +61,7 @@ def test_the_version_is_the_package_version(capsys: Captured) -> None:
     from shardraft import __version__
 
     assert main.run(["--version"]) == 0
-    assert capsys.readouterr().out == f"shardraft {__version__}\n"
+    assert capsys.readouterr().out == f"shardraft {__version__}, plain Python\n"
 
 
 @pytest.mark.parametrize(

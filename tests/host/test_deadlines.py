@@ -6,8 +6,12 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from shardraft.host.deadlines import Deadlines
 from tests.host.cluster import Cluster
+
+pytestmark = pytest.mark.replaces_code
 
 
 def waiting(shard: int, deadline_us: int) -> Any:

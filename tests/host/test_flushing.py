@@ -26,6 +26,7 @@ def test_applied_state_is_flushed_at_the_latest_after_its_age(cluster: Cluster) 
     assert leader.host.flushing.buffer_bytes == 0
 
 
+@pytest.mark.replaces_code
 def test_applying_waits_while_memory_holds_twice_what_it_may() -> None:
     limits = Limits(write_buffer_bytes_max=2_000)
     cluster = Cluster(hosts=1, shards=1, config=HostConfig(limits=limits))

@@ -13,6 +13,8 @@ from shardraft.types import NO_HOST
 from tests.host.cluster import Cluster, Process
 from tests.host.test_host import SHARD, follower_of, put
 
+pytestmark = pytest.mark.replaces_code
+
 
 class FakeGroup:
     """As much of Raft as a roster asks for; ``asked`` counts how often."""

@@ -9,6 +9,8 @@ from shardraft.raft.messages import AppendEntries, CommitAdvance
 from tests.host.cluster import Cluster, Process, put_batch, write_request
 from tests.host.test_host import key_of
 
+pytestmark = pytest.mark.replaces_code
+
 PUSH_US = 5_000
 Frame = tuple[int, set[type]]
 

@@ -161,6 +161,7 @@ def test_the_status_of_a_parent_tells_how_far_its_children_are_behind(cluster: C
     assert [(child.host, child.tier, child.lag_entries) for child in status.children] == [(101, 1, 3)]
 
 
+@pytest.mark.replaces_code
 def test_a_copy_that_the_store_rejects_changes_nothing_and_another_is_made(cluster: Cluster) -> None:
     learner = cluster.add_learner(101, parent=1)
     cluster.run(1)

@@ -134,6 +134,7 @@ def test_a_follower_whose_disk_hangs_disturbs_nobody() -> None:
     assert cluster.term(leader) == term
 
 
+@pytest.mark.replaces_code
 def test_a_leader_that_stays_in_office_with_a_disk_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Group, "disk_is_stalled", False)
     cluster = Cluster()
@@ -143,6 +144,7 @@ def test_a_leader_that_stays_in_office_with_a_disk_that_hangs_is_noticed(monkeyp
         cluster.run(seconds=3)
 
 
+@pytest.mark.replaces_code
 def test_a_host_that_campaigns_with_a_disk_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Group, "disk_is_stalled", False)
     cluster = Cluster()
@@ -196,6 +198,7 @@ def test_a_host_that_meets_a_damaged_value_while_it_serves_stops() -> None:
     assert not cluster.process(leader).is_up
 
 
+@pytest.mark.replaces_code
 def test_a_change_that_no_checksum_notices_is_noticed_by_what_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(config=HostConfig(limits=Limits(flush_age_ms_max=60_000)))
     fill(cluster, 5)
@@ -257,6 +260,7 @@ def test_a_host_on_another_disk_than_its_newest_is_refused_and_stays_out(make: M
     assert cluster.get_everywhere(b"filler-4") == b"." * 100
 
 
+@pytest.mark.replaces_code
 @pytest.mark.parametrize("make", [an_old_copy, an_empty_disk])
 def test_a_host_that_is_let_in_on_another_disk_is_noticed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MetStarts, "meet", lambda met, host, start: False)

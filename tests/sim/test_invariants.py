@@ -131,6 +131,7 @@ def test_an_entry_after_another_one_than_elsewhere_is_noticed(cluster: Cluster) 
         invariants.check_written(2, LogWrite(1, 0, entries=(entry,)), is_learner=False)
 
 
+@pytest.mark.replaces_code
 def test_a_commit_that_is_not_on_a_majoritys_disks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disks that say done and wrote nothing."""
 
@@ -168,6 +169,7 @@ def test_a_promise_that_is_not_on_the_disk_is_noticed(cluster: Cluster, message:
         cluster.world.invariants.check_promises(2, [message])
 
 
+@pytest.mark.replaces_code
 def test_a_host_that_promises_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     take = Voter._take
 
@@ -213,6 +215,7 @@ def test_a_leader_without_a_committed_entry_is_noticed(cluster: Cluster) -> None
         cluster.world.invariants.check_turn(cluster.process(behind), Turn(1, notes=(BecameLeader(1, 2),)))
 
 
+@pytest.mark.replaces_code
 def test_votes_for_logs_that_are_behind_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Group, "log_is_up_to_date", lambda self, message: True)
 
@@ -259,6 +262,7 @@ def test_another_entry_committed_at_an_index_is_noticed(cluster: Cluster) -> Non
         cluster.world.invariants.check_replicas(process)
 
 
+@pytest.mark.replaces_code
 def test_a_learner_that_holds_what_is_not_committed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_much(self: Tree, voter: Voter) -> None:
         if self.feed.holds(voter.shard):
@@ -272,6 +276,7 @@ def test_a_learner_that_holds_what_is_not_committed_is_noticed(monkeypatch: pyte
         _ = [cluster.write(b"k%d" % number, b"v") for number in range(20)]
 
 
+@pytest.mark.replaces_code
 def test_an_operation_that_applies_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def again(self: Machine, session: Any, batch: Any) -> BatchResult:
         return self._apply_fresh(session, batch)
@@ -328,6 +333,7 @@ def test_a_cluster_that_does_not_recover_is_noticed(monkeypatch: pytest.MonkeyPa
         Simulation(SimulationOptions(seed=1, seconds=0.2, faults=False)).run()
 
 
+@pytest.mark.replaces_code
 def test_a_crash_of_the_program_is_a_failure_with_its_replay_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(self: RaftLog, entries: Any) -> None:
         raise KeyError("a bug")
@@ -341,6 +347,7 @@ def test_a_crash_of_the_program_is_a_failure_with_its_replay_command(monkeypatch
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+@pytest.mark.replaces_code
 def test_a_linearizable_read_that_misses_what_was_committed_before_it_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

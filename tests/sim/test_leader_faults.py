@@ -110,6 +110,7 @@ def test_a_leader_that_is_deposed_has_no_lease_any_more() -> None:
     assert cluster.world.leases.checked > 0
 
 
+@pytest.mark.replaces_code
 def test_a_lease_that_outlives_the_election_of_another_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(config=WITH_LEASES)
     cluster.elect()

@@ -47,6 +47,7 @@ def cluster(said: list[str]) -> Cluster:
     return cluster
 
 
+@pytest.mark.replaces_code
 @pytest.mark.parametrize("make", [an_old_copy, an_empty_disk])
 def test_a_replica_that_lacks_what_it_acknowledged_stops_and_is_replaced(
     cluster: Cluster, said: list[str], make: Make

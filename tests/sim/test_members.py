@@ -52,6 +52,7 @@ def test_a_host_that_is_merely_behind_is_no_danger(cluster: Cluster) -> None:
     cluster.write(b"k", b"w")
 
 
+@pytest.mark.replaces_code
 def test_a_majority_of_one_half_of_a_joint_configuration_is_noticed(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     return planted
 
 
+@pytest.mark.replaces_code
 def test_what_is_left_is_what_it_takes(plant: Plant) -> None:
     plant(2, 4)
     heard: list[tuple[int, int]] = []
@@ -47,6 +48,7 @@ def test_what_is_left_is_what_it_takes(plant: Plant) -> None:
     assert heard[-1] == (shrunk.runs, 2)
 
 
+@pytest.mark.replaces_code
 def test_a_promise_that_breaks_without_any_fault_needs_none(plant: Plant) -> None:
     plant()
     shrunk = shrink(OPTIONS)
@@ -59,6 +61,7 @@ def test_a_seed_that_keeps_every_promise_is_not_shrunk() -> None:
     assert shrink(attrs.evolve(OPTIONS, seconds=2.0)) is None
 
 
+@pytest.mark.replaces_code
 def test_the_search_ends_after_so_many_worlds(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shrinking, "RUNS_MAX", 3)
     plant(2, 4)

@@ -1,0 +1,39 @@
+"""What is compiled, and what is not although it lies in a compiled room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = {"shardraft": Path("shardraft"), "shardraft_router": Path("router/shardraft_router")}
+"""Each package and where it lies in the source tree."""
+
+SCHEMA: Final = Path("schema")
+"""Where the schemas lie in the source tree; in a wheel they are in ``shardraft/schema``."""
+
+ROOMS: Final = (
+    "shardraft/types.py",
+    "shardraft/raft",
+    "shardraft/kv",
+    "shardraft/shards",
+    "shardraft/learner",
+    "shardraft/host",
+    "shardraft/sim",
+    "shardraft_router/core",
+)
+"""The pure rooms: nearly all of their time is Python that a compiler sees, and none of it Cap'n Proto's or trio's."""
+
+LEFT_AS_THEY_ARE: Final = {
+    "shardraft/sim/failure.py": "mypyc makes no subclass of AssertionError",
+    "shardraft_router/core/limits.py": "attrs' validators",
+}
+"""Modules of the compiled rooms that stay Python, and why. A package's ``__init__`` does too: it only names things."""
+
+
+def compiled_modules(tree: Path) -> list[str]:
+    """The modules to compile in a tree laid out like a wheel, relative to it, sorted."""
+    found = []
+    for room in ROOMS:
+        paths = [tree / room] if room.endswith(".py") else sorted((tree / room).glob("*.py"))
+        found += [str(path.relative_to(tree)) for path in paths if path.name != "__init__.py"]
+    return [module for module in found if module not in LEFT_AS_THEY_ARE]
