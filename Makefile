@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts sim-soak planted-bugs compiled wheel clean
+.PHONY: help venv demo test check bench bench-deps bench-profile bench-puts sim-soak planted-bugs compiled test-compiled wheel clean
 
 help:
 	@echo "make demo        the main job: a real cluster, an import, a kill -9 in the middle, every byte compared"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench       shardraft beside its peers, 45 minutes; QUICK=1: five; what is not installed is skipped"
 	@echo "                 it, bench-puts and sim-soak run compiled; PLAIN=1: as plain Python, without a C compiler"
 	@echo "make compiled    both packages with the core compiled, in build/compiled; what changed since the last time"
+	@echo "make test-compiled  what the compiled core must pass; a C compiler and five minutes"
 	@echo "make wheel       a wheel with the core compiled, in dist"
 	@echo "make bench-deps  the peers' clients and servers, as far as pip and apt-get have them"
 	@echo "make bench-puts  puts per second on this machine"
@@ -48,6 +49,10 @@ endif
 
 compiled: $(VENV)/compiling
 	$(BIN)/python -m compiling $(COMPILED)
+
+# The tests of the pure rooms on the compiled core, simulated worlds both ways, and a wheel.
+test-compiled: $(VENV)/developing
+	$(BIN)/python -m pytest tests/compiling/compiled.py
 
 wheel: $(VENV)/developing
 	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m build --wheel --no-isolation

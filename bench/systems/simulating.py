@@ -15,6 +15,7 @@ import time
 import attrs
 
 from shardraft.config import HostConfig
+from shardraft.runtime.collector import spare_the_collector
 from shardraft.sim.options import SimulationOptions
 from shardraft.sim.run import simulate
 from shardraft.sim.workload import WorkloadOptions
@@ -63,6 +64,7 @@ def simulate_idle(seconds: float, shards: int, learners: tuple[int, ...]) -> Sim
 def main(arguments: list[str]) -> None:
     what, amount, shards, learners = arguments
     tiers = (1,) * int(learners)
+    spare_the_collector()
     if what == "events":
         found = simulate_events(SimulationOptions(seed=1, shards=int(shards), learners=tiers), int(amount))
     else:

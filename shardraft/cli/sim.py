@@ -88,8 +88,10 @@ def sim_command(
     The hosts are the real ones; clock, network and disks are simulated and fail as the seed says. Equal
     options give equal trace hashes. A broken promise ends with exit code 1 and how to see it again.
     """
+    from shardraft.runtime.collector import spare_the_collector
     from shardraft.sim.options import SimulationOptions
 
+    spare_the_collector()
     failed = 0
     for number in range(seed, seed + seeds):
         options = SimulationOptions(

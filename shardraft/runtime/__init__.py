@@ -1,6 +1,7 @@
 """The real world: drives one host with trio, two writer threads and TCP.
 
-What this room does: the main loop, what wakes it (sockets, threads, a timer), the disk threads, the clock.
+What this room does: the main loop, what wakes it (sockets, threads, a timer), the disk threads, the clock, the
+collector's settings.
 What it never does: decide anything about Raft, keys or learners; it carries out what a turn asks and says what
 happened.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import secrets
 from collections.abc import Callable
 from random import Random
@@ -15,6 +14,7 @@ from shardraft.host.events import DiskSpace, StopAsked
 from shardraft.host.host import Host
 from shardraft.host.ports import Recovered
 from shardraft.runtime.clock import now_us
+from shardraft.runtime.collector import spare_the_collector
 from shardraft.runtime.driver import Driver
 from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
@@ -35,8 +35,6 @@ _HAND_OVER_SECONDS_MAX: Final = 2.0
 _ANSWER_SECONDS_MAX: Final = 2.0
 """Requests under way when a stop is asked for may take this long; what becomes of later ones is then unknown."""
 _DISK_CHECK_SECONDS: Final = 1.0
-_GC_THRESHOLDS: Final = (50_000, 20, 100)
-"""The young objects of a turn die by reference count; the collector's full passes would stop the loop for nothing."""
 
 
 class Running:
@@ -102,7 +100,7 @@ class Running:
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
         """Serve until ``request_stop``, then hand over, answer, close and flush; returns when all of that is done."""
-        _spare_the_collector()
+        spare_the_collector()
         async with trio.open_nursery() as background:
             background.start_soon(self._inbox.run_timer)
             background.start_soon(self._watch_disk)
@@ -202,10 +200,3 @@ class Running:
                 self._inbox.put(DiskSpace(now_us(), is_low))
                 was_low = is_low
             await trio.sleep(_DISK_CHECK_SECONDS)
-
-
-def _spare_the_collector() -> None:
-    """What lives as long as the process is looked at no more."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
 from compiling import described
-from compiling.rooms import LEFT_AS_THEY_ARE, PACKAGES, ROOMS, compiled_modules
 from compiling.values import Plain, UnknownForm
-from tests.rules import ROOT
 
 SAMPLE = '''
 from __future__ import annotations
@@ -132,19 +129,3 @@ def test_attrs_knows_the_fields(made: Any) -> None:
 def test_a_form_without_a_plain_one_is_refused(text: str) -> None:
     with pytest.raises(UnknownForm):
         Plain().plain(f"from __future__ import annotations\n{text}")
-
-
-def test_every_exception_is_a_module_of_a_compiled_room() -> None:
-    for path in LEFT_AS_THEY_ARE:
-        package, _, rest = path.partition("/")
-        assert (ROOT / PACKAGES[package] / rest).exists()
-        assert any(path.startswith(room) for room in ROOMS)
-
-
-def test_what_is_compiled_is_every_other_module_of_the_rooms(tmp_path: Path) -> None:
-    for package, place in PACKAGES.items():
-        (tmp_path / package).symlink_to(ROOT / place)
-    modules = set(compiled_modules(tmp_path))
-    assert {"shardraft/raft/core.py", "shardraft/types.py", "shardraft_router/core/core.py"} <= modules
-    assert not modules & LEFT_AS_THEY_ARE.keys()
-    assert not any(path.endswith("__init__.py") for path in modules)
