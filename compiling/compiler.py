@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,11 +71,17 @@ def _is_newer(made: str, source: str) -> bool:
     return Path(made).stat().st_mtime > max(path.stat().st_mtime for path in [Path(source), *headers])
 
 
+def _settings() -> str:
+    """A name for what objects depend on besides their C files: the interpreter and the level of optimization."""
+    return hashlib.sha256(f"{sys.version} {OPTIMIZATION}".encode()).hexdigest()[:12]
+
+
 def compile_in_place(tree: Path, modules: list[str], scratch: Path) -> None:
     """Put a compiled module beside each of ``modules``, which are relative to ``tree``; ``scratch`` keeps what a next
     run can use again. Raises what mypyc and setuptools raise: a ``SystemExit`` after the errors were printed, or
     a compiler's error.
     """
+    scratch /= _settings()
     flags = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={scratch / 'mypy'}"]
     flags += [f"--disable-error-code={code}" for code in CHECKED_BEFORE]
     before = Path.cwd()
