@@ -38,7 +38,7 @@ check: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# What users install is compiled, so that is what is measured. The rest of the tree is found after it.
+# Wheels are compiled, so that is what is measured. The rest of the tree is found after it.
 COMPILED := build/compiled
 ifdef PLAIN
 AS_COMPILED :=

@@ -64,11 +64,11 @@ def _parallel(compiler: Any) -> Callable[..., list[str]]:
 
 
 def _is_newer(made: str, source: str) -> bool:
-    """Whether an object is newer than its C file and all headers: the headers say how every class is laid out."""
+    """Whether an object is newer than its C file and all headers, which say how classes are laid out."""
     if not Path(made).exists():
         return False
-    headers = [path for path in Path(source).parent.glob("*.h") if not path.name.startswith("__native_internal")]
-    return Path(made).stat().st_mtime > max(path.stat().st_mtime for path in [Path(source), *headers])
+    sources = [Path(source), *Path(source).parent.glob("*.h")]
+    return Path(made).stat().st_mtime > max(path.stat().st_mtime for path in sources)
 
 
 def _settings() -> str:
