@@ -11,11 +11,12 @@ from anyio.abc import ByteStream
 
 from shardraft.errors import ProtocolError
 from shardraft.kv.requests import ClientReply
+from shardraft.types import Endpoint
 from shardraft.wire.client import decode_reply
 from shardraft.wire.framing import FrameDecoder
 from shardraft.wire.hello import HELLO_BYTES_MAX, Hello, Role, decode_hello_reply, encode_hello
 from shardraft_router.endpoints import parse_endpoint
-from shardraft_router.waiting import Signal
+from shardraft_router.waiting import Child, Signal
 
 RECEIVE_BYTES: Final = 256 << 10
 """What one receive takes at most."""
@@ -40,6 +41,14 @@ class ConnectionOwner(Protocol):
 
     def signal(self) -> Signal:
         """A signal of this event loop."""
+        ...
+
+    def guarded(self, child: Child) -> Child:
+        """``child`` as a task of this event loop that no Ctrl-C is raised in."""
+        ...
+
+    def interrupt(self) -> None:
+        """Pass a Ctrl-C on to the program's main task."""
         ...
 
     def connected(self, connection: Connection, host: int, tier: int) -> None: ...
@@ -120,13 +129,20 @@ class Connection:
     async def _connect(self) -> tuple[ByteStream, int, int]:
         """A connection, and the host and tier at its other end."""
         place = parse_endpoint(self.endpoint)
-        stream = await anyio.connect_tcp(place.host, place.port)
+        stream = await self._reach(place)
         try:
             host, tier = await self._say_hello(stream)
         except BaseException:
             await anyio.aclose_forcefully(stream)
             raise
         return stream, host, tier
+
+    async def _reach(self, place: Endpoint) -> ByteStream:
+        try:
+            return await anyio.connect_tcp(place.host, place.port)
+        except* KeyboardInterrupt:
+            self._owner.interrupt()  # The attempts are tasks of anyio's own, which are not guarded.
+        raise OSError("interrupted")
 
     async def _say_hello(self, stream: ByteStream) -> tuple[int, int]:
         """The host and tier at the other end."""
@@ -145,7 +161,7 @@ class Connection:
         try:
             async with anyio.create_task_group() as tasks:
                 self._session = tasks.cancel_scope
-                tasks.start_soon(self._write, stream, outbox, tasks.cancel_scope)
+                tasks.start_soon(self._owner.guarded(self._write), stream, outbox, tasks.cancel_scope)
                 self._owner.connected(self, host, tier)
                 await self._read(stream)
                 # Told before anything is awaited, so that nothing more is sent into a closed connection.

@@ -20,7 +20,7 @@ from shardraft.kv.requests import ClientReply, Consistency
 from shardraft.wire.client import CapnpBatchCodec, encode_request
 from shardraft_router.connection import Connection
 from shardraft_router.core import NEVER_US, Call, Output, ReadCall, RouterCore, RouterLimits
-from shardraft_router.waiting import Process, Signal, Waiting, waiting_here
+from shardraft_router.waiting import Child, Process, Signal, Waiting, waiting_here
 
 _CLOCK: Final = time.CLOCK_BOOTTIME
 
@@ -197,12 +197,15 @@ class Driver:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     self._tasks = tasks
-                    tasks.start_soon(self._keep_flushing)
-                    tasks.start_soon(self._keep_time)
+                    tasks.start_soon(self.guarded(self._keep_flushing))
+                    tasks.start_soon(self.guarded(self._keep_time))
                     self.pump()
         except Exception as fault:  # Raised to every caller instead of ending the whole program.
             self._fault = fault
             self._end()
+        except (KeyboardInterrupt, BaseExceptionGroup):
+            self._end()  # A Ctrl-C met this task; whoever spawned it passes it on.
+            raise
         finally:
             self._finished.set()
 
@@ -291,7 +294,7 @@ class Driver:
         for endpoint in wanted:
             if endpoint not in self._connections:
                 connection = self._connections[endpoint] = Connection(endpoint, self)
-                self._tasks.start_soon(connection.keep)
+                self._tasks.start_soon(self.guarded(connection.keep))
 
     # --- what connections tell
 
@@ -303,6 +306,12 @@ class Driver:
 
     def signal(self) -> Signal:
         return Signal(self._waiting)
+
+    def guarded(self, child: Child) -> Child:
+        return self._waiting.guarded(child)
+
+    def interrupt(self) -> None:
+        self._waiting.interrupt()
 
     def connected(self, connection: Connection, host: int, tier: int) -> None:
         """It has said hello."""

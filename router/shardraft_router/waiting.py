@@ -10,13 +10,15 @@ The contract, tested for both forms:
   ``call.waiter`` is None from then on, and the cancellation goes on in the task.
 - ``wake`` of a call that nobody waits for does nothing; it may be called from any task of the same loop.
 - ``check_caller`` raises RuntimeError from another thread or another event loop.
+- A Ctrl-C that meets a task which was spawned, or one of its ``guarded`` children, is raised in the program's
+  own main task instead.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 
@@ -24,6 +26,10 @@ class Awaited(Protocol):
     """What can be waited for: the ``waiter`` belongs to this module."""
 
     waiter: Any
+
+
+Child = Callable[..., Coroutine[Any, Any, None]]
+"""The function of a task that a spawned one starts."""
 
 
 class Waiting(Protocol):
@@ -42,7 +48,15 @@ class Waiting(Protocol):
         ...
 
     def spawn(self, main: Callable[[], Awaitable[None]]) -> None:
-        """Run ``main``, which raises nothing but cancellation, in a task that belongs to no task group."""
+        """Run ``main``, which raises nothing but cancellation and Ctrl-C, in a task that belongs to no task group."""
+        ...
+
+    def guarded(self, child: Child) -> Child:
+        """``child`` as a task to start from ``main``: as a rule no Ctrl-C is raised in it."""
+        ...
+
+    def interrupt(self) -> None:
+        """Pass a Ctrl-C on that met a task which is not guarded."""
         ...
 
 

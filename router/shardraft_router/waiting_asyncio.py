@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from shardraft_router.waiting import Awaited, elsewhere
+from shardraft_router.waiting import Awaited, Child, elsewhere
 
 
 class AsyncioWaiting:
@@ -47,3 +47,9 @@ class AsyncioWaiting:
 
         # The loop keeps only a weak reference to a task.
         self._task = self._loop.create_task(run(), name="shardraft_router")
+
+    def guarded(self, child: Child) -> Child:
+        return child  # Under asyncio.run no Ctrl-C is raised in any task: it cancels the main one.
+
+    def interrupt(self) -> None:
+        raise KeyboardInterrupt  # The loop passes it on to whoever runs it.

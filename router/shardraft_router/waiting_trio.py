@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from threading import get_ident
 from typing import Any, Final
 
 from outcome import Outcome
-from trio.lowlevel import Abort, current_task, reschedule, spawn_system_task, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    spawn_system_task,
+    wait_task_rescheduled,
+)
 
-from shardraft_router.waiting import Awaited, elsewhere
+from shardraft_router.waiting import Awaited, Child, elsewhere
 
 
 class _Woken(Outcome[None]):
@@ -55,5 +63,23 @@ class TrioWaiting:
             reschedule(task, _WOKEN)
 
     def spawn(self, main: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:
+            try:
+                await main()
+            except* KeyboardInterrupt:
+                self.interrupt()  # A system task that fails takes the whole program with it.
+
         # A nursery around the caller's body would wrap its errors in groups; a system task does not.
-        spawn_system_task(main, name="shardraft_router")
+        spawn_system_task(run, name="shardraft_router")
+
+    def guarded(self, child: Child) -> Child:
+        # Only system tasks are protected by themselves, and the tasks that these start are none.
+        @enable_ki_protection
+        async def run(*arguments: Any) -> None:
+            await child(*arguments)
+
+        return run
+
+    def interrupt(self) -> None:
+        # The caller is protected, so trio raises the repeated signal in the main task.
+        signal.raise_signal(signal.SIGINT)

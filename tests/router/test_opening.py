@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
+import trio
 
 from shardraft.errors import InvalidArgument, ShardraftError, Unavailable
 from shardraft.kv.requests import WriteRequest
@@ -50,6 +51,45 @@ async def test_a_cancelled_body_leaves_cancelled(server: FakeServer) -> None:
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
+
+
+class InterruptedOnce(trio.abc.SocketFactory):
+    """Ctrl-C meets the first attempt to connect."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+
+    def socket(
+        self,
+        family: int = -1,
+        type: int = -1,  # noqa: A002  # Its name in the base.
+        proto: int = -1,
+    ) -> trio.socket.SocketType:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise KeyboardInterrupt
+        trio.socket.set_custom_socket_factory(None)
+        return trio.socket.socket(family, type, proto)
+
+
+def test_a_ctrl_c_that_meets_a_connection_is_raised_in_the_program_and_the_router_goes_on() -> None:
+    heard = []
+
+    async def program() -> None:
+        async with serving(shards=1) as server, open_router(server.endpoints) as router:
+            factory = InterruptedOnce()
+            trio.socket.set_custom_socket_factory(factory)
+            with trio.fail_after(5):
+                try:
+                    await trio.sleep_forever()
+                except KeyboardInterrupt:
+                    heard.append("the program goes on")
+                await router.put(b"key", b"value")
+                assert await router.get(b"key") == b"value"
+            assert factory.attempts == 2
+
+    trio.run(program)
+    assert heard == ["the program goes on"]
 
 
 @pytest.mark.anyio

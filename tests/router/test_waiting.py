@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from shardraft_router.waiting import Signal, Waiting, waiting_here
 
@@ -149,6 +150,39 @@ async def test_a_spawned_task_belongs_to_nobody() -> None:
         waiting.spawn(main)
         scope.cancel()
     await done.wait()
+
+
+async def test_a_child_of_a_spawned_task_is_guarded_against_ctrl_c(anyio_backend_name: str) -> None:
+    waiting, guards = waiting_here(), []
+
+    async def child(name: str) -> None:
+        guards.append((name, anyio_backend_name != "trio" or trio.lowlevel.currently_ki_protected()))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(waiting.guarded(child), "guarded")
+
+    waiting.spawn(main)
+    await anyio.wait_all_tasks_blocked()
+    assert guards == [("guarded", True)]
+
+
+def test_a_ctrl_c_that_meets_a_spawned_task_is_raised_in_the_main_task() -> None:
+    heard = []
+
+    async def main() -> None:
+        raise BaseExceptionGroup("what a group of tasks makes of it", [KeyboardInterrupt()])
+
+    async def program() -> None:
+        waiting_here().spawn(main)
+        try:
+            await trio.sleep_forever()
+        except KeyboardInterrupt:
+            heard.append("the program goes on")
+        await trio.lowlevel.checkpoint()
+
+    trio.run(program)
+    assert heard == ["the program goes on"]
 
 
 async def test_another_thread_is_told_so() -> None:
