@@ -1,12 +1,14 @@
 """The disk threads: one for the log environment, one for the state environment (DESIGN section 6).
 
 LMDB's write transactions stay on the thread that began them, so each environment has exactly one.
-The log thread joins all batches that wait into one transaction: cost per batch falls as load rises.
+The log thread joins all batches that wait into one transaction: cost per batch falls as load rises. Where syncs
+are slow and batches come in groups, a commit waits for the rest of its group (``company``).
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -17,6 +19,7 @@ import trio
 from shardraft.errors import StorageError
 from shardraft.host.ports import Store
 from shardraft.host.turn import LogBatch
+from shardraft.runtime.company import Company
 
 STOP_SECONDS_MAX: Final = 5.0
 """A thread that still works after this long hangs in a write that its disk does not finish."""
@@ -75,6 +78,7 @@ class LogThread(DiskThread):
     ) -> None:
         self._store = store
         self._on_committed = on_committed
+        self._company = Company()
         self._batches: deque[tuple[int, LogBatch]] = deque()
         super().__init__("shardraft-log", on_failure, call_soon)
 
@@ -86,13 +90,17 @@ class LogThread(DiskThread):
             self.submit(self._commit)
 
     def _commit(self) -> Callable[[], None]:
-        batches = self._batches
+        batches, company = self._batches, self._company
+        if batches and (wait_seconds := company.wait_seconds):
+            time.sleep(wait_seconds)
         joined: list[tuple[int, LogBatch]] = []
         while batches:
             joined.append(batches.popleft())
         if not joined:
             return _nothing  # The job before this one took its batch along.
+        begun = time.monotonic()
         self._store.commit_log([batch for _, batch in joined])
+        company.committed(len(joined), bool(batches), time.monotonic() - begun)
         numbers = [number for number, _ in joined]
         return lambda: self._on_committed(numbers)
 

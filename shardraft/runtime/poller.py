@@ -52,16 +52,20 @@ class Poller:
         """Until something is readable, or ``wake`` was called."""
         await trio.lowlevel.wait_readable(self._selector.fileno())
 
-    def read(self, may_go_on: Callable[[], bool]) -> None:
+    def read(self, may_go_on: Callable[[], bool], seconds_max: float = 0) -> None:
         """Call what threads asked for; then let those read that have something to read, while ``may_go_on``.
 
-        Nothing waits. What threads bring is called however much there is: it is what others wait for. Those for
+        What threads bring is called however much there is: it is what others wait for. Those for
         whom there is no room come first in the next pass, since the selector names the same ones first each time.
+        If there is nothing at all, it is waited for, and no task runs meanwhile.
         """
         self._call()
-        self._read_ready(may_go_on)
+        if self._ready:
+            seconds_max = 0
+            self._read_ready(may_go_on)
         if may_go_on():
-            self._ready.extend([key.fd for key, _ in self._selector.select(0)])
+            # A thread whose call was made above has written its byte by now or is about to, which ends the wait.
+            self._ready.extend([key.fd for key, _ in self._selector.select(seconds_max)])
             self._read_ready(may_go_on)
 
     def _call(self) -> None:

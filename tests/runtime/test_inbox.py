@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from shardraft.host.events import Tick
-from shardraft.runtime.inbox import Inbox
+from shardraft.runtime.inbox import OTHERS_WAIT_SECONDS_MAX, SHORT_WAITS_OF_A_BUSY_LOOP, Inbox
 
 pytestmark = pytest.mark.trio
 
@@ -95,3 +95,82 @@ async def test_readers_of_streams_wait_for_room(inbox: Inbox) -> None:
         assert not had_room.is_set()
         await inbox.take(1, math.inf)
         await had_room.wait()
+
+
+async def make_busy(inbox: Inbox) -> None:
+    for number in range(SHORT_WAITS_OF_A_BUSY_LOOP):
+        inbox.put(Tick(number))
+        assert await inbox.take(10, math.inf) == [Tick(number)]
+
+
+class Bystander:
+    """Counts how often other tasks got their turn."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def run(self) -> None:
+        while True:
+            self.turns += 1
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_busy_loop_leaves_the_others_alone_until_they_are_due(inbox: Inbox, mock_clock: MockClock) -> None:
+    ours, theirs = socket.socketpair()
+    bystander = Bystander()
+    with ours, theirs:
+        inbox.add(ours.fileno(), lambda: inbox.put(Tick(ours.recv(1)[0])))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bystander.run)
+            await make_busy(inbox)
+            turns = bystander.turns
+            for number in range(1, 10):
+                theirs.send(bytes([number]))
+                assert await inbox.take(10, math.inf) == [Tick(number)]
+            assert bystander.turns == turns
+            for number in (10, 11):  # In the first pass it is open who of the two comes first.
+                mock_clock.jump(OTHERS_WAIT_SECONDS_MAX)
+                theirs.send(bytes([number]))
+                assert await inbox.take(10, math.inf) == [Tick(number)]
+            assert bystander.turns > turns
+            nursery.cancel_scope.cancel()
+        inbox.remove(ours.fileno())
+
+
+async def test_what_a_thread_brings_ends_the_wait_of_a_busy_loop(inbox: Inbox, mock_clock: MockClock) -> None:
+    await make_busy(inbox)
+    thread = threading.Thread(target=lambda: inbox.call_soon(lambda: inbox.put(Tick(2))))
+    thread.start()
+    assert await inbox.take(10, math.inf) == [Tick(2)]
+    thread.join()
+
+
+async def test_a_busy_loop_turns_at_its_deadline(inbox: Inbox, mock_clock: MockClock) -> None:
+    await make_busy(inbox)
+    assert await inbox.take(10, trio.current_time()) == []
+
+
+async def test_a_loop_with_little_to_do_sleeps_with_all_others(inbox: Inbox, mock_clock: MockClock) -> None:
+    for _ in range(SHORT_WAITS_OF_A_BUSY_LOOP - 1):
+        inbox.put(Tick(1))
+        await inbox.take(10, math.inf)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def loop() -> None:
+            await inbox.take(10, math.inf)
+
+        await wait_all_tasks_blocked()
+        inbox.put(Tick(2))
+
+
+async def test_a_busy_loop_that_nothing_happens_to_sleeps_with_all_others(inbox: Inbox) -> None:
+    await make_busy(inbox)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def loop() -> None:
+            await inbox.take(10, math.inf)
+
+        await wait_all_tasks_blocked()  # It would not be blocked in a selector of its own.
+        inbox.put(Tick(2))
