@@ -50,7 +50,7 @@ endif
 compiled: $(VENV)/compiling
 	$(BIN)/python -m compiling $(COMPILED)
 
-# The tests of the pure rooms on the compiled core, simulated worlds both ways, and a wheel.
+# The tests of the compiled rooms and of the router, simulated worlds both ways, and a wheel.
 test-compiled: $(VENV)/developing
 	$(BIN)/python -m pytest tests/compiling/compiled.py
 

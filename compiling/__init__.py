@@ -1,4 +1,4 @@
-"""Compiles the pure rooms with mypyc, for wheels and for the benchmark (decision 0021).
+"""Compiles the pure rooms and `wire` with mypyc, for wheels and for the benchmark (decision 0021).
 
     python -m compiling build/compiled      # both packages as a wheel lays them out, with compiled modules
 

@@ -19,9 +19,10 @@ ROOMS: Final = (
     "shardraft/learner",
     "shardraft/host",
     "shardraft/sim",
+    "shardraft/wire",
     "shardraft_router/core",
 )
-"""The pure rooms: nearly all of their time is Python that a compiler sees, and none of it Cap'n Proto's or trio's."""
+"""The pure rooms, nearly all of whose time is Python that a compiler sees, and what makes frames of their values."""
 
 LEFT_AS_THEY_ARE: Final = {
     "shardraft/sim/failure.py": "mypyc makes no subclass of AssertionError",

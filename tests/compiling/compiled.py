@@ -46,7 +46,7 @@ try:
 except AttributeError:
     print(message.term)
 """
-UNIT_TESTS = ("raft", "kv", "shards", "learner", "host", "conformance")
+UNIT_TESTS = ("raft", "kv", "shards", "learner", "host", "conformance", "wire", "router")
 
 
 def run(arguments: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:
@@ -93,7 +93,7 @@ def test_worlds_go_the_same_way_compiled() -> None:
 
 
 @pytest.mark.slow
-def test_the_pure_rooms_pass_their_tests_compiled() -> None:
+def test_the_compiled_rooms_pass_their_tests() -> None:
     tests = [f"tests/{room}" for room in UNIT_TESTS]
     options = ["-q", "-o", "pythonpath=", "-p", "no:cacheprovider", "-m", "not replaces_code"]
     ran = run(["-m", "pytest", *options, *tests])

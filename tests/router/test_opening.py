@@ -175,6 +175,7 @@ async def test_a_forked_router_says_so(server: FakeServer) -> None:
         assert await router.get(b"key") == b"value"
 
 
+@pytest.mark.replaces_code
 @pytest.mark.anyio
 async def test_a_bug_inside_reaches_every_caller_and_leaves_nothing_running(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch

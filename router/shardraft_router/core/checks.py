@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from shardraft.errors import InvalidArgument, TooLarge
 from shardraft_router.core.limits import RouterLimits
+
+Given: TypeAlias = Any
+"""A key or value as a caller gave it, to be checked here. A compiled function that is declared to take bytes refuses
+anything else by itself, and its words say nothing that helps.
+"""
 
 
 def check_key(key: object, limits: RouterLimits) -> None:

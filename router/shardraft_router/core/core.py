@@ -24,7 +24,7 @@ from shardraft_router.core.calls import (
     WriteCall,
     WriteGroup,
 )
-from shardraft_router.core.checks import check_key, check_value
+from shardraft_router.core.checks import Given, check_key, check_value
 from shardraft_router.core.exchange import NEVER_US, Exchange, Output
 from shardraft_router.core.host_calls import HostCalls
 from shardraft_router.core.lanes import Lanes, to_routing_keys
@@ -93,7 +93,7 @@ class RouterCore:
     # --- calls
 
     def write(
-        self, kind: int, key: bytes, value: bytes, condition: int, deadline_us: int, group: WriteGroup | None = None
+        self, kind: int, key: Given, value: Given, condition: int, deadline_us: int, group: WriteGroup | None = None
     ) -> WriteCall:
         """Put or delete a key. Raises TypeError, InvalidArgument or TooLarge for what cannot be sent."""
         limits = self.limits
@@ -113,7 +113,7 @@ class RouterCore:
         lanes.writes[shard.shard].submit(call)
         return call
 
-    def write_many(self, kind: int, items: Sequence[tuple[bytes, bytes]], deadline_us: int) -> WriteGroup:
+    def write_many(self, kind: int, items: Sequence[tuple[Given, Given]], deadline_us: int) -> WriteGroup:
         """Put or delete keys, each on its own; at least one. Nothing is sent unless every key and value is good."""
         for key, value in items:
             check_key(key, self.limits)
@@ -122,7 +122,7 @@ class RouterCore:
         group.adopt([self.write(kind, key, value, ANY_REVISION, deadline_us, group) for key, value in items])
         return group
 
-    def write_atomic(self, writes: Sequence[tuple[int, bytes, bytes, int]], deadline_us: int) -> AtomicCall:
+    def write_atomic(self, writes: Sequence[tuple[int, Given, Given, int]], deadline_us: int) -> AtomicCall:
         """All or nothing: (kind, key, value, condition) each, at least one, all in one shard, else InvalidArgument."""
         limits = self.limits
         for _, key, value, _ in writes:
@@ -140,7 +140,7 @@ class RouterCore:
         self._start(call)
         return call
 
-    def read(self, key: bytes, consistency: Consistency, deadline_us: int) -> ReadCall:
+    def read(self, key: Given, consistency: Consistency, deadline_us: int) -> ReadCall:
         """Read one key. Raises TypeError or InvalidArgument for what is no key."""
         if not isinstance(key, bytes) or not 0 < len(key) <= self.limits.key_bytes_max:
             check_key(key, self.limits)
@@ -158,7 +158,7 @@ class RouterCore:
         lanes.read_lane(shard.shard, consistency).submit(call)
         return call
 
-    def read_many(self, keys: Sequence[bytes], consistency: Consistency, deadline_us: int) -> ReadGroup:
+    def read_many(self, keys: Sequence[Given], consistency: Consistency, deadline_us: int) -> ReadGroup:
         """Read many keys, at least one, each once."""
         for key in keys:
             check_key(key, self.limits)
