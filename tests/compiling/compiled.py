@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -45,6 +46,12 @@ try:
     message.term = 9
 except AttributeError:
     print(message.term)
+"""
+PICKLED = """
+import pickle
+from shardraft.sim.options import SimulationOptions
+world = SimulationOptions(seed=3, learners=(2, 1))
+print(pickle.loads(pickle.dumps(world)) == world)
 """
 UNIT_TESTS = ("raft", "kv", "shards", "learner", "host", "conformance", "wire", "router")
 
@@ -104,6 +111,17 @@ def test_the_compiled_rooms_pass_their_tests() -> None:
 
 def test_frozen_values_stay_frozen() -> None:
     assert run(["-c", FROZEN]).stdout == "2\n"
+
+
+def test_values_go_from_process_to_process() -> None:
+    assert run(["-c", PICKLED]).stdout == "True\n"
+
+
+@pytest.mark.slow
+def test_fresh_seeds_run_compiled() -> None:
+    ran = run(["-m", "tests.sim.soak", "--minutes", "0.02", "--processes", "2"])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r" [1-9]\d* seeds, 0 failed", ran.stdout), ran.stdout
 
 
 @pytest.mark.slow

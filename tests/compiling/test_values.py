@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import types
 from typing import Any
@@ -108,6 +109,16 @@ def test_factories_make_a_new_object_each_time(made: Any) -> None:
 def test_what_is_derived_is_derived(made: Any) -> None:
     assert made.Derived(4).twice == 8
     assert made.Derived(4) == made.Derived(4)
+
+
+def test_values_can_be_copied(made: Any) -> None:
+    for value in (made.Message(1, (2, 3), secret=4), made.ByName(first=1), made.Open([1]), made.Derived(5)):
+        copied = copy.copy(value)
+        assert copied is not value
+        assert copied == value
+        assert [getattr(copied, field.name) for field in attrs.fields(type(value))] == [
+            getattr(value, field.name) for field in attrs.fields(type(value))
+        ]
 
 
 def test_attrs_knows_the_fields(made: Any) -> None:
