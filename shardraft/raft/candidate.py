@@ -126,8 +126,11 @@ class PreCandidate(ElectionState):
 
     def _decide(self) -> None:
         result, raft = self.result(), self.raft
-        if result is VoteResult.WON:
+        if result is VoteResult.WON and raft.may_campaign():
             raft.become_candidate(transfer=False)
+        elif result is VoteResult.WON:
+            # Its disk began to hang since it asked: what it wins it could not lead.
+            raft.become_follower(raft.term, NO_REPLICA, "may not campaign")
         elif result is VoteResult.LOST:
             raft.become_follower(raft.term, NO_REPLICA, "lost the pre-vote")
 

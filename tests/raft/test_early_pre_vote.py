@@ -146,3 +146,15 @@ def test_a_pre_candidate_that_gives_its_vote_stops_asking() -> None:
     raft.step(RequestVote(SHARD, 3, 2, 1, 0, 0), cluster.now_us)
     assert (raft.role, raft.voted_for) == (Role.FOLLOWER, 2)
     assert raft.deadline_us >= cluster.now_us + ONE_SECOND_US // 2
+
+
+def test_a_pre_vote_that_is_won_while_the_disk_hangs_leads_to_no_campaign() -> None:
+    """PROTOCOL: with a disk that hangs nobody campaigns; it may have begun to hang after the question."""
+    for hangs, role in ((True, Role.FOLLOWER), (False, Role.CANDIDATE)):
+        cluster = Cluster()
+        raft = cluster.raft(1)
+        cluster.campaign(1)
+        assert raft.role is Role.PRE_CANDIDATE
+        raft.host_disk_is_stalled = hangs
+        raft.step(RequestPreVoteReply(SHARD, 1, 2, 1, True), cluster.now_us)
+        assert (raft.role, raft.term) == (role, 0 if hangs else 1)
