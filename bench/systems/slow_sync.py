@@ -1,4 +1,4 @@
-"""``shardraft`` with a slower disk: every synced transaction takes longer by a fixed time.
+"""``shardraft`` with a slower disk: every synced write takes longer by a fixed time.
 
 The delay is slept on the writer thread after the real sync and before anybody hears of it, which is where a slower
 disk would spend it. It is part of the benchmark and of nothing else; the product has no such switch.
@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from shardraft.storage.blocks import Block
 from shardraft.storage.environment import Environment, Transaction
+from shardraft.storage.segment import Segment
 
 
 def slow_down(delay_seconds: float) -> None:
-    """Let every write transaction of every environment of this process take ``delay_seconds`` more."""
+    """Let every block of the log and every transaction of the state take ``delay_seconds`` more."""
     quick = Environment.writing
+    append = Segment.append
 
     @contextmanager
     def slow(self: Environment) -> Iterator[Transaction]:
@@ -26,7 +29,13 @@ def slow_down(delay_seconds: float) -> None:
             yield transaction
         time.sleep(delay_seconds)
 
+    def slow_append(self: Segment, block: Block) -> tuple[int, bytes]:
+        result = append(self, block)
+        time.sleep(delay_seconds)
+        return result
+
     Environment.writing = slow  # type: ignore[method-assign]  # The one place where all transactions pass.
+    Segment.append = slow_append  # type: ignore[method-assign]  # And that where all blocks do.
 
 
 if __name__ == "__main__":

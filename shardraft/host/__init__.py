@@ -12,7 +12,7 @@ The driver's loop (DESIGN section 2)::
         host.step(event)
     turn = host.begin_turn(now_us)
     send(turn.messages); reply(turn.replies); record(turn.notes)   # rest on nothing that is not yet durable
-    disk.commit_log(turn.log_batch)                                # one transaction, one sync, all shards
+    disk.commit_log(turn.log_batch)                                # one sync for all shards
     ...                                                            # and when that commit is synced, in order:
     outcome = host.finish_turn(turn.number, now_us)
     send(outcome.messages)                                         # votes and acknowledgements may leave

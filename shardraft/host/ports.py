@@ -90,7 +90,7 @@ class Store(LogReader, Protocol):
         ...
 
     def commit_log(self, batches: list[LogBatch]) -> None:
-        """Write several turns' batches, in order, in one synced transaction."""
+        """Write several turns' batches, in order, with one sync: all of it is there after a crash, or none."""
         ...
 
     def commit_state(self, batch: StateBatch) -> None:

@@ -17,7 +17,7 @@ from shardraft.types import HostId, Index, ReplicaId, ShardId, Term
 
 @attrs.frozen(slots=True)
 class LogBatch:
-    """Everything all shards write to the log environment in one turn: one transaction, one sync.
+    """Everything all shards write to the log in one turn, with one sync.
 
     ``compactions``: delete the entries of that shard up to and including that index.
     """

@@ -1,7 +1,7 @@
-"""The disk threads: one for the log environment, one for the state environment (DESIGN section 6).
+"""The disk threads: one for the log, one for the state, one that makes copies (DESIGN section 6).
 
-LMDB's write transactions stay on the thread that began them, so each environment has exactly one.
-The log thread joins all batches that wait into one transaction: cost per batch falls as load rises. Where syncs
+LMDB's write transactions stay on the thread that began them, so the state has exactly one, and so has the log.
+The log thread joins all batches that wait into one block: cost per batch falls as load rises. Where syncs
 are slow and batches come in groups, a commit waits for the rest of its group (``company``).
 """
 

@@ -1,7 +1,7 @@
-"""What survives: log, applied state, copies and identity of one host, behind the ``Store`` port, on LMDB.
+"""What survives: log, applied state, copies and identity of one host, behind the ``Store`` port.
 
-What this room does: keeps two LMDB environments per data directory (``log/`` and ``state/``), each
-written by one thread in whole, synced transactions; checks everything it reads; knows whose disk it
+What this room does: keeps the log in segments that are only appended to (``log/``) and the applied state in an LMDB
+environment (``state/``), each written by one thread, synced, all of a commit or nothing; checks everything it reads; knows whose disk it
 is; makes and takes in copies of a shard's state. What it never does: start threads, decide what is
 written or when, or go on after a disk said no: it raises ``StorageError`` with a sentence that says
 what is wrong and what to do.
@@ -10,7 +10,7 @@ A data directory::
 
     lock            held by the one process that uses the directory; names its pid
     identity        cluster id, host id, incarnation, boot nonce (``identity``)
-    log/            entries, hard states and compaction bases of all shards (``log``)
+    log/            entries, hard states and compaction bases of all shards (``log``); whose it is
     state/          keys and machine states of all shards, the shard map (``state``)
     copies/         snapshots being sent or received; emptied at each start (``copies``)
 

@@ -30,6 +30,7 @@ PUT_RECORDS_MAX: Final = 1024
 """Records given to LMDB in one call: about 1 ms of work that other threads may have to wait for."""
 _SPARE_TRANSACTIONS: Final = 8
 _DISK_FULL_BYTES: Final = 1 << 20
+KEPT: Final = "what was acknowledged before is kept"
 
 
 class Environment:
@@ -152,20 +153,25 @@ class Environment:
         self.lmdb.close()
 
     def _explain(self, error: Exception) -> str:
-        kept = "what was acknowledged before is kept"
         if isinstance(error, lmdb.MapFullError):
             return (
-                f"the map of {self.path} ({self._map_bytes} bytes) is full, {kept}: "
+                f"the map of {self.path} ({self._map_bytes} bytes) is full, {KEPT}: "
                 "start the host again with a larger map size (it only reserves addresses)"
             )
-        if getattr(error, "code", getattr(error, "errno", 0)) == errno.ENOSPC or self._disk_is_full():
-            return f"the disk under {self.path} is full, {kept}: make room and start the host again"
-        return (
-            f"writing to {self.path} failed ({error}), {kept}: this host stops, since after a failed sync "
-            "a later one may lie; check the disk, then start it again"
-        )
+        return explain_failure(self.path, error)
 
-    def _disk_is_full(self) -> bool:
-        # LMDB reports a short write as an I/O error (seen with 0.9.36), so the disk itself is asked.
-        status = os.statvfs(self.path)
-        return status.f_bavail * status.f_frsize < _DISK_FULL_BYTES
+
+def explain_failure(path: Path, error: Exception) -> str:
+    """What to say when a write to ``path`` failed, after which nothing may be written there."""
+    if getattr(error, "code", getattr(error, "errno", 0)) == errno.ENOSPC or _disk_is_full(path):
+        return f"the disk under {path} is full, {KEPT}: make room and start the host again"
+    return (
+        f"writing to {path} failed ({error}), {KEPT}: this host stops, since after a failed sync "
+        "a later one may lie; check the disk, then start it again"
+    )
+
+
+def _disk_is_full(path: Path) -> bool:
+    # LMDB reports a short write as an I/O error (seen with 0.9.36), so the disk itself is asked.
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize < _DISK_FULL_BYTES

@@ -31,7 +31,7 @@ from shardraft.storage.directory import (
 )
 from shardraft.storage.environment import MAP_BYTES
 from shardraft.storage.inspection import REPLACE_HOST
-from shardraft.storage.log import LogEnvironment
+from shardraft.storage.log import SegmentedLog
 from shardraft.storage.state import StateEnvironment
 from shardraft.types import HostId, Identity
 from shardraft.wire.stored import decode_identity, encode_identity
@@ -109,14 +109,15 @@ def _check_blank(places: DataDirectory) -> None:
 
 def _fill(places: DataDirectory, identity: Identity) -> None:
     replace_file(places.creating, b"")
-    for path, kind in ((places.log, LogEnvironment), (places.state, StateEnvironment)):
-        path.mkdir(mode=0o700)
-        environment = kind(path, MAP_BYTES, create=True)
-        try:
-            environment.write_format(identity)
-        finally:
-            environment.close()
-        sync_directory(path)
+    places.log.mkdir(mode=0o700)
+    SegmentedLog.create(places.log, identity)
+    places.state.mkdir(mode=0o700)
+    state = StateEnvironment(places.state, MAP_BYTES, create=True)
+    try:
+        state.write_format(identity)
+    finally:
+        state.close()
+    sync_directory(places.state)
     replace_file(places.identity, encode_identity(identity))
     places.creating.unlink()
     sync_directory(places.path)

@@ -7,11 +7,10 @@ voter is a second vote. So two steps come first:
 1. ``inspect_data_file`` reads the two meta pages as a file (0.1 ms, nothing is mapped) and refuses what they
    rule out: no file, an empty one, garbage, another LMDB engine.
 2. ``dry_run`` has a child process open and read the environment, and refuses what that dies of (PROTOCOL: "in
-   a child process"). It takes about 50 ms and 0.5 us per record. The log is always read so, since a start
-   reads all of it anyway. The state, which may be a thousand times larger, is read so only when its file is
-   shorter than its meta page allows: LMDB writes no page that a transaction allocated last and freed again,
-   so a short file may be whole, and only a walk can tell. A file that is not short cannot raise SIGBUS,
-   and damage inside is noticed by the checksum of each record when it is read.
+   a child process"). It takes about 50 ms and 0.5 us per record, so it is done only when the file is shorter than
+   its meta page allows: LMDB writes no page that a transaction allocated last and freed again, so a short
+   file may be whole, and only a walk can tell. A file that is not short cannot raise SIGBUS, and damage
+   inside is noticed by the checksum of each record when it is read.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""How keys and records look in the two environments. Bytes only; knows neither LMDB nor files.
-
-Log environment::
-
-    meta         b"format", b"identity"
-    entries      shard u32 BE | index u64 BE      -> the encoded entry (``raft.entry``)
-    hard_states  shard u32 BE                     -> ``wire.stored`` hard state
-    bases        shard u32 BE                     -> base record
+"""How keys and records look in the state environment, and what the log shares. Bytes only; knows no files.
 
 State environment::
 
@@ -38,7 +31,6 @@ RUNS_KEY: Final = b"runs"
 REPLICA_PREFIX: Final = b"replica"
 
 SHARD_KEY: Final = struct.Struct(">I")
-ENTRY_KEY: Final = struct.Struct(">IQ")
 ROUTING_KEY_BYTES_MAX: Final = 511 - SHARD_KEY.size
 """LMDB keys are 1 to 511 bytes; our longest routing key has 482 by default, so the prefix fits."""
 
@@ -53,12 +45,12 @@ _BASE_BODY: Final = struct.Struct("<BBHQQ")
 _BASE: Final = struct.Struct("<IBBHQQ")
 _FORMAT_BODY: Final = struct.Struct("<BBH8s")
 _FORMAT: Final = struct.Struct("<IBBH8s")
+FORMAT_BYTES: Final = _FORMAT.size
 _RUNS_BODY: Final = struct.Struct("<BBH8s")
 _RUNS: Final = struct.Struct("<IBBH8s")
 _REPLICA_BODY: Final = struct.Struct("<BBHI")
 _REPLICA: Final = struct.Struct("<IBBHI")
 
-entry_key = ENTRY_KEY.pack
 shard_key = SHARD_KEY.pack
 
 

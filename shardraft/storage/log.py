@@ -1,14 +1,16 @@
-"""The log environment: entries, hard states and compaction bases of all shards of a host.
+"""The log: entries, hard states and bases of all shards of a host, in segments that are only appended to.
 
-All batches that wait are written by one transaction with one sync. Compaction moves the *base* at once,
-which is what makes entries gone, and deletes them from the file a bounded number per commit:
-64 MiB of small entries are a quarter of a million deletes, and no commit of another shard should wait for
-them. After a crash the rest is found below the base and deleted the same way.
+All batches that wait are written as one block with one sync. Compaction moves a *base*, which makes entries gone; a
+segment is deleted once no log needs an entry in it. Shards that write little would keep segments of those that write
+much, so while segments hold much more than the entries there are, what is left in the oldest is moved to the newest,
+a bounded part with each commit (decision 0024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,21 +18,29 @@ import attrs
 
 from shardraft.errors import StorageError
 from shardraft.host.turn import LogBatch
-from shardraft.raft.entry import FORMAT_VERSION, Entry, EntryError, decode_entry
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
-from shardraft.storage.environment import PUT_RECORDS_MAX, Cursor, Database, Environment, Transaction
+from shardraft.storage.blocks import Block, ItemKind
+from shardraft.storage.directory import replace_file
+from shardraft.storage.environment import explain_failure
 from shardraft.storage.inspection import REPLACE_HOST
-from shardraft.storage.layout import ENTRY_KEY, SHARD_KEY, decode_base, encode_base, entry_key, shard_key
-from shardraft.types import Index, ShardId, Term
-from shardraft.wire.stored import decode_hard_state, encode_hard_state
+from shardraft.storage.layout import FORMAT_BYTES, check_format, encode_format
+from shardraft.storage.log_start import FoundLog, read_log, verify_entry
+from shardraft.storage.moving import Mover
+from shardraft.storage.segments import Segments
+from shardraft.storage.shard_logs import (
+    OFFSET_MASK,
+    SEGMENT_SHIFT,
+    ShardLog,
+    ShardLogs,
+    base_item,
+    hard_state_item,
+    shard_item,
+    truncation_item,
+)
+from shardraft.types import Identity, Index, ShardId, Term
+from shardraft.wire.stored import decode_identity, encode_identity
 
-ENTRIES: Final = b"entries"
-HARD_STATES: Final = b"hard_states"
-BASES: Final = b"bases"
-DATABASES: Final = (ENTRIES, HARD_STATES, BASES)
-
-SWEEP_ENTRIES_MAX: Final = 1024
-"""Compacted entries deleted in one commit, some 2 ms; the rest goes with the next commits."""
+_IDENTITY_NAME: Final = "identity"
 
 
 @attrs.frozen(slots=True)
@@ -41,141 +51,156 @@ class StoredLog:
     summary: LogSummary
 
 
-class _Bounds:
-    """Where one shard's log begins and ends. The log is empty when ``last`` equals ``base``.
+@attrs.frozen(slots=True, eq=False)
+class _OpenLog:
+    """What there is once a log was recovered."""
 
-    ``swept``: entries up to there are gone from the file as well; up to ``base`` they are gone for readers.
+    segments: Segments
+    logs: ShardLogs
+    mover: Mover
+
+
+class SegmentedLog:
+    """``commit``, ``reset`` and ``remove`` belong to the log's thread; ``read_entries`` may be called on any.
+
+    After the first write that failed every later one is refused with the same error: after a failed sync a later
+    one says that all is well (fsyncgate).
     """
 
-    __slots__ = ("base", "base_term", "last", "swept")
+    def __init__(self, path: Path) -> None:
+        """``path`` is the directory, of which nothing is read yet."""
+        self.path = path
+        self._found: FoundLog | None = None
+        self._open: _OpenLog | None = None
+        self._failure: str | None = None
+        self._lock = threading.Lock()
+        """Held while entries are read and while what is remembered of them changes, never for a write."""
 
-    def __init__(self) -> None:
-        self.base: Index = 0
-        self.base_term: Term = 0
-        self.last: Index = 0
-        self.swept: Index = 0
+    # Whose it is
 
+    @classmethod
+    def create(cls, path: Path, identity: Identity) -> None:
+        """Make an empty log in an empty directory, durably. Raises ``OSError``."""
+        Segments.create(path, identity)
+        replace_file(path / _IDENTITY_NAME, encode_format(b"log") + encode_identity(identity))
 
-class LogEnvironment(Environment):
-    """``commit`` and ``reset`` belong to the log's thread; ``read_entries`` may be called on any."""
+    def check_format(self) -> None:
+        with self._naming("format"):
+            check_format(self._read_identity()[:FORMAT_BYTES], b"log")
 
-    def __init__(self, path: Path, map_bytes: int, *, create: bool = False) -> None:
-        super().__init__(path, b"log", DATABASES, map_bytes, create=create)
-        self._entries: Database = self.database(ENTRIES)
-        self._hard_states: Database = self.database(HARD_STATES)
-        self._bases: Database = self.database(BASES)
-        self._bounds: dict[ShardId, _Bounds] = {}
-        self._unswept: dict[ShardId, _Bounds] = {}
-        self._is_recovered = False
+    def read_identity(self) -> Identity:
+        with self._naming("identity"):
+            return decode_identity(self._read_identity()[FORMAT_BYTES:])
+
+    def write_identity(self, identity: Identity) -> None:
+        try:
+            replace_file(self.path / _IDENTITY_NAME, encode_format(b"log") + encode_identity(identity))
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _read_identity(self) -> bytes:
+        try:
+            return (self.path / _IDENTITY_NAME).read_bytes()
+        except FileNotFoundError as error:
+            raise StorageError(f"the file is missing: {REPLACE_HOST}") from error
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    @contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            raise StorageError(f"{self.path / _IDENTITY_NAME}, {what}: {error}") from error
+
+    # Start
+
+    def inspect(self) -> None:
+        """Read and verify all of it, and write nothing. Raises ``StorageError``. What was read is for ``recover``."""
+        identity = self.read_identity()
+        try:
+            self._found = read_log(self.path, identity.cluster_id, identity.host)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def recover(self) -> dict[ShardId, StoredLog]:
+        """Every log as it was found, with what a crash left cleared away. Raises ``StorageError``."""
+        self.close()
+        if self._found is None:
+            self.inspect()
+        found, self._found = self._found, None
+        assert found is not None, "it was inspected just now"
+        try:
+            segments = Segments(self.path, self.read_identity(), found)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        with self._lock:
+            self._open = _OpenLog(segments, found.logs, Mover(found.logs, segments))
+        return {
+            shard: StoredLog(log.hard_state, log.summary()) for shard, log in sorted(found.logs.logs.items())
+        }
 
     # Writing
 
     def commit(self, batches: Sequence[LogBatch]) -> None:
-        """Write the batches in order, in one transaction. Raises ``StorageError``."""
-        assert self._is_recovered, "a log is recovered before it is written"
-        hard_states: dict[ShardId, HardState] = {}
-        waiting: list[tuple[bytes, bytes]] = []
-        with self.writing() as transaction:
-            cursor = transaction.cursor(self._entries)
+        """Write the batches in order, in one block. Raises ``StorageError``."""
+        there = self._writable()
+        try:
+            block = Block()
+            there.mover.add_moves(block)
+            making = _BlockOfBatches(block, there.logs)
             for batch in batches:
-                for write in batch.writes:
-                    if write.truncate_from is not None:
-                        # It may overwrite what an earlier batch of this very commit appended.
-                        _put_in_slices(cursor, waiting)
-                        waiting.clear()
-                        self._truncate(transaction, write.shard, write.truncate_from)
-                    if write.entries:
-                        waiting += self._follow(write)
-                    if write.hard_state is not None:
-                        hard_states[write.shard] = write.hard_state
-                for shard, index, term in batch.compactions:
-                    self._compact(transaction, shard, index, term)
-            _put_in_slices(cursor, waiting)
-            for shard, hard_state in hard_states.items():
-                transaction.put(shard_key(shard), encode_hard_state(hard_state), db=self._hard_states)
-            if self._unswept:
-                self._sweep(transaction)
+                making.add(batch)
+            making.end()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        self._write(there, block)
 
     def reset(self, shard: ShardId, index: Index, term: Term) -> HardState:
-        """Make the log empty behind (``index``, ``term``), in one transaction; the hard state that stands then.
+        """Make the log empty behind (``index``, ``term``), in one block; the hard state that stands then.
 
         That is the one before, but for ``commit_index``, which becomes ``index``.
         """
-        bounds = self._bounds_of(shard)
-        with self.writing() as transaction:
-            for gone in range(bounds.swept + 1, bounds.last + 1):
-                transaction.delete(entry_key(shard, gone), db=self._entries)
-            self._unswept.pop(shard, None)
-            bounds.base = bounds.last = bounds.swept = index
-            bounds.base_term = term
-            self._put_base(transaction, shard, bounds)
-            stored = transaction.get(shard_key(shard), db=self._hard_states)
-            kept = decode_hard_state(stored) if stored is not None else HardState()
-            hard_state = HardState(kept.current_term, kept.voted_for, index)
-            transaction.put(shard_key(shard), encode_hard_state(hard_state), db=self._hard_states)
+        there = self._writable()
+        log = there.logs.logs.get(shard)
+        kept = log.hard_state if log is not None else HardState()
+        hard_state = HardState(kept.current_term, kept.voted_for, index)
+        block = Block()
+        block.add(ItemKind.RESET, base_item(shard, index, term))
+        block.add(ItemKind.HARD_STATE, hard_state_item(shard, hard_state))
+        self._write(there, block)
         return hard_state
 
     def remove(self, shard: ShardId) -> None:
-        """Forget everything of a log whose replica was removed, in one transaction."""
-        bounds = self._bounds_of(shard)
-        with self.writing() as transaction:
-            for gone in range(bounds.swept + 1, bounds.last + 1):
-                transaction.delete(entry_key(shard, gone), db=self._entries)
-            transaction.delete(shard_key(shard), db=self._bases)
-            transaction.delete(shard_key(shard), db=self._hard_states)
-        self._unswept.pop(shard, None)
-        del self._bounds[shard]
+        """Forget everything of a log whose replica was removed, in one block."""
+        block = Block()
+        block.add(ItemKind.REMOVAL, shard_item(shard))
+        self._write(self._writable(), block)
 
-    def _follow(self, write: LogWrite) -> list[tuple[bytes, bytes]]:
-        """The records of the entries of one write, which must follow the log without a gap."""
-        bounds = self._bounds_of(write.shard)
-        shard, index = write.shard, bounds.last
-        records = []
-        for entry in write.entries:
-            index += 1
-            assert entry.index == index, "appended entries follow the log without a gap"
-            records.append((entry_key(shard, index), entry.encoded))
-        bounds.last = index
-        return records
+    def _writable(self) -> _OpenLog:
+        assert self._open is not None, "a log is recovered before it is written"
+        if self._failure is not None:
+            raise StorageError(self._failure)
+        return self._open
 
-    def _truncate(self, transaction: Transaction, shard: ShardId, index: Index) -> None:
-        bounds = self._bounds_of(shard)
-        assert bounds.base < index, "what is compacted is committed and never truncated"
-        for gone in range(index, bounds.last + 1):
-            transaction.delete(entry_key(shard, gone), db=self._entries)
-        bounds.last = min(bounds.last, index - 1)
-
-    def _compact(self, transaction: Transaction, shard: ShardId, index: Index, term: Term) -> None:
-        bounds = self._bounds_of(shard)
-        if index <= bounds.base:
+    def _write(self, there: _OpenLog, block: Block) -> None:
+        """Write a block, then let it take effect for readers."""
+        if not block:
             return
-        assert index <= bounds.last, "only what the log holds is compacted"
-        bounds.base, bounds.base_term = index, term
-        self._unswept[shard] = bounds
-        self._put_base(transaction, shard, bounds)
+        try:
+            segment, begin, body = there.segments.append(block, there.logs)
+            with self._lock:
+                there.logs.take(segment, begin, body)
+                there.mover.moved()
+                gone = there.segments.look_after(there.logs)
+            for one in gone:
+                one.remove()
+        except OSError as error:
+            raise self._failed(error) from error
 
-    def _put_base(self, transaction: Transaction, shard: ShardId, bounds: _Bounds) -> None:
-        transaction.put(shard_key(shard), encode_base(bounds.base, bounds.base_term), db=self._bases)
-
-    def _sweep(self, transaction: Transaction) -> None:
-        """Delete up to ``SWEEP_ENTRIES_MAX`` compacted entries."""
-        remaining = SWEEP_ENTRIES_MAX
-        for shard, bounds in list(self._unswept.items()):
-            stop = min(bounds.base, bounds.swept + remaining)
-            for index in range(bounds.swept + 1, stop + 1):
-                transaction.delete(entry_key(shard, index), db=self._entries)
-            remaining -= stop - bounds.swept
-            bounds.swept = stop
-            if stop == bounds.base:
-                del self._unswept[shard]
-            if remaining == 0:
-                return
-
-    def _bounds_of(self, shard: ShardId) -> _Bounds:
-        bounds = self._bounds.get(shard)
-        if bounds is None:
-            bounds = self._bounds[shard] = _Bounds()
-        return bounds
+    def _failed(self, error: OSError) -> StorageError:
+        self._failure = explain_failure(self.path, error)
+        return StorageError(self._failure)
 
     # Reading
 
@@ -184,84 +209,91 @@ class LogEnvironment(Environment):
 
         Raises ``StorageError`` for an entry that the log does not hold, or that the disk changed.
         """
-        bounds = self._bounds.get(shard)
-        if bounds is None or low <= bounds.base:
-            raise StorageError(f"{self.path}: the entry of shard {shard} at {low} is compacted and cannot be read")
         entries: list[bytes] = []
-        with self.reading(ENTRIES) as transaction:
+        with self._lock:
+            there = self._open
+            log = None if there is None else there.logs.logs.get(shard)
+            if there is None or log is None or low <= log.base:
+                raise StorageError(f"{self.path}: the entry of shard {shard} at {low} is compacted and cannot be read")
             for index in range(low, high):
-                encoded = transaction.get(entry_key(shard, index))
-                if encoded is None:
+                if index > log.last:
                     raise StorageError(f"{self.path}: the log of shard {shard} has no entry at {index}")
-                bytes_max -= len(encoded)
+                size = log.sizes[index - log.base - 1]
+                bytes_max -= size
                 if bytes_max < 0 and entries:
                     break
-                self._decode(shard, index, encoded)
-                entries.append(encoded)
+                entries.append(self._read_entry(there.segments, log, shard, index, size))
         return entries
 
-    def recover(self) -> dict[ShardId, StoredLog]:
-        """Read and verify every log. Raises ``StorageError`` for a damaged entry, a gap, or terms that fall."""
-        self._bounds.clear()
-        self._unswept.clear()
-        self._is_recovered = True
-        with self.lmdb.begin() as transaction:
-            for key, record in transaction.cursor(self._bases):
-                shard = SHARD_KEY.unpack(key)[0]
-                bounds = self._bounds[shard] = _Bounds()
-                with self.naming(f"shard {shard}"):
-                    bounds.base, bounds.base_term = decode_base(record)
-                bounds.last = bounds.swept = bounds.base
-            logs = self._recover_entries(transaction.cursor(self._entries))
-            hard_states = {}
-            for key, record in transaction.cursor(self._hard_states):
-                shard = SHARD_KEY.unpack(key)[0]
-                with self.naming(f"shard {shard}"):
-                    hard_states[shard] = decode_hard_state(record)
-        found: dict[ShardId, StoredLog] = {}
-        for shard in sorted(self._bounds.keys() | hard_states.keys()):
-            bounds = self._bounds_of(shard)
-            terms, sizes = logs.get(shard, ([], []))
-            summary = LogSummary(bounds.base + 1, bounds.base_term, tuple(terms), tuple(sizes))
-            found[shard] = StoredLog(hard_states.get(shard, HardState()), summary)
-        return found
-
-    def _recover_entries(self, records: Iterable[tuple[bytes, bytes]]) -> dict[ShardId, tuple[list[Term], list[int]]]:
-        logs: dict[ShardId, tuple[list[Term], list[int]]] = {}
-        for key, encoded in records:
-            shard, index = ENTRY_KEY.unpack(key)
-            bounds = self._bounds_of(shard)
-            if index <= bounds.base:
-                # Compacted, and not deleted before the process ended.
-                bounds.swept = min(bounds.swept, index - 1)
-                self._unswept[shard] = bounds
-                continue
-            terms, sizes = logs.setdefault(shard, ([], []))
-            if index != bounds.last + 1:
-                raise StorageError(f"{self._where(shard, index)} does not follow {bounds.last}: {REPLACE_HOST}")
-            term = self._decode(shard, index, encoded).term
-            if term < (terms[-1] if terms else bounds.base_term):
-                raise StorageError(f"{self._where(shard, index)} has a lower term than the one before: {REPLACE_HOST}")
-            terms.append(term)
-            sizes.append(len(encoded))
-            bounds.last = index
-        return logs
-
-    def _decode(self, shard: ShardId, index: Index, encoded: bytes) -> Entry:
+    def _read_entry(self, segments: Segments, log: ShardLog, shard: ShardId, index: Index, size: int) -> bytes:
+        position = log.positions[index - log.base - 1]
+        number = position >> SEGMENT_SHIFT
         try:
-            entry = decode_entry(encoded, shard)
-        except EntryError as error:
-            is_newer = encoded[4:5] > bytes([FORMAT_VERSION]) and "newer" in str(error)
-            advice = "start the newer program that wrote it" if is_newer else REPLACE_HOST
-            raise StorageError(f"{self._where(shard, index)}: {error}; {advice}") from error
-        if entry.index != index:
-            raise StorageError(f"{self._where(shard, index)} says that its index is {entry.index}: {REPLACE_HOST}")
-        return entry
+            encoded = segments.read(number, position & OFFSET_MASK, size)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        verify_entry(segments.path(number), shard, index, encoded)
+        return encoded
 
-    def _where(self, shard: ShardId, index: Index) -> str:
-        return f"{self.path}: the entry of shard {shard} at {index}"
+    def _unreadable(self, error: OSError) -> StorageError:
+        return StorageError(f"{self.path} cannot be read ({error}): check the disk, then start the host again")
+
+    def close(self) -> None:
+        """Give the files back; ``recover`` opens them again."""
+        with self._lock:
+            if self._open is not None:
+                self._open.segments.close()
+                self._open = None
 
 
-def _put_in_slices(cursor: Cursor, records: list[tuple[bytes, bytes]]) -> None:
-    for start in range(0, len(records), PUT_RECORDS_MAX):
-        cursor.putmulti(records[start : start + PUT_RECORDS_MAX])
+class _BlockOfBatches:
+    """Makes the items of the batches of one commit, and asserts that they fit what is there and each other."""
+
+    def __init__(self, block: Block, logs: ShardLogs) -> None:
+        self._block = block
+        self._logs = logs
+        self._lasts: dict[ShardId, Index] = {}
+        """Where the logs that are written to will end."""
+        self._hard_states: dict[ShardId, HardState] = {}
+
+    def add(self, batch: LogBatch) -> None:
+        for write in batch.writes:
+            if write.truncate_from is not None:
+                self._truncate(write.shard, write.truncate_from)
+            if write.entries:
+                self._append(write)
+            if write.hard_state is not None:
+                self._hard_states[write.shard] = write.hard_state
+        for shard, index, term in batch.compactions:
+            self._compact(shard, index, term)
+
+    def end(self) -> None:
+        """Add what only the last batch says."""
+        for shard, hard_state in self._hard_states.items():
+            self._block.add(ItemKind.HARD_STATE, hard_state_item(shard, hard_state))
+
+    def _append(self, write: LogWrite) -> None:
+        index = self._last(write.shard)
+        for entry in write.entries:
+            index += 1
+            assert entry.index == index, "appended entries follow the log without a gap"
+            self._block.add(ItemKind.ENTRY, entry.encoded)
+        self._lasts[write.shard] = index
+
+    def _truncate(self, shard: ShardId, index: Index) -> None:
+        assert self._base(shard) < index, "what is compacted is committed and never truncated"
+        self._block.add(ItemKind.TRUNCATION, truncation_item(shard, index))
+        self._lasts[shard] = min(self._last(shard), index - 1)
+
+    def _compact(self, shard: ShardId, index: Index, term: Term) -> None:
+        if index > self._base(shard):
+            assert index <= self._last(shard), "only what the log holds is compacted"
+            self._block.add(ItemKind.BASE, base_item(shard, index, term))
+
+    def _base(self, shard: ShardId) -> Index:
+        log = self._logs.logs.get(shard)
+        return 0 if log is None else log.base
+
+    def _last(self, shard: ShardId) -> Index:
+        last = self._lasts.get(shard)
+        return self._logs.last(shard) if last is None else last

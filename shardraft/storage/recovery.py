@@ -15,11 +15,11 @@ from shardraft.host.ports import RecoveredShard
 from shardraft.kv.machine import MachineState
 from shardraft.raft.ready import LogSummary
 from shardraft.storage.inspection import REPLACE_HOST
-from shardraft.storage.log import LogEnvironment, StoredLog
+from shardraft.storage.log import SegmentedLog, StoredLog
 from shardraft.types import Index, ReplicaId, Term
 
 
-def recover_shard(log: LogEnvironment, stored: StoredLog, state: MachineState, replica: ReplicaId) -> RecoveredShard:
+def recover_shard(log: SegmentedLog, stored: StoredLog, state: MachineState, replica: ReplicaId) -> RecoveredShard:
     """One shard with its log reset where it must be, durably. Raises ``StorageError``."""
     summary, hard_state = stored.summary, stored.hard_state
     index, term = state.last_applied, state.last_applied_term

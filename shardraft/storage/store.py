@@ -1,4 +1,4 @@
-"""The ``Store`` port on LMDB, and the door to it, ``open_store``. ``identity`` makes data directories."""
+"""The ``Store`` port on segments and LMDB, and the door to it, ``open_store``. ``identity`` makes data directories."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from shardraft.shards.shard_map import ShardMap
 from shardraft.storage.copying import IncomingCopies, OutgoingCopies
 from shardraft.storage.directory import DataDirectory, DirectoryLock
 from shardraft.storage.environment import MAP_BYTES
+from shardraft.storage.former_log import take_over
 from shardraft.storage.identity import begin_incarnation, check_directory, condemn
 from shardraft.storage.inspection import dry_run, inspect_data_file
-from shardraft.storage.log import LogEnvironment, StoredLog
+from shardraft.storage.log import SegmentedLog, StoredLog
 from shardraft.storage.recovery import check_known, recover_shard
 from shardraft.storage.state import StateEnvironment
 from shardraft.types import NO_REPLICA, HostId, Identity, Index, ReplicaId, ShardId, Term
@@ -53,9 +54,8 @@ def open_store(
     lock = DirectoryLock(places)
     try:
         current = check_directory(places, cluster_id, host)
-        inspect_data_file(places.log)
+        take_over(places)
         state_is_long = inspect_data_file(places.state)
-        dry_run(places.log)
         if not state_is_long:
             dry_run(places.state)
         nonce = boot_nonce if boot_nonce is not None else 1 + secrets.randbits(63)
@@ -77,15 +77,12 @@ def _open(
     disk_free_bytes_min: int,
     limits: Limits,
 ) -> LmdbStore:
-    log = LogEnvironment(places.log, map_bytes)
-    try:
-        state = StateEnvironment(places.state, map_bytes)
-    except StorageError:
-        log.close()
-        raise
+    log = SegmentedLog(places.log)
+    state = StateEnvironment(places.state, map_bytes)
     try:
         log.check_format()
         state.check_format()
+        log.inspect()
         identity = begin_incarnation(places, current, (log, state), boot_nonce)
         places.creating.unlink(missing_ok=True)
         # Copies are of a process's life only: whoever was sent one asks again.
@@ -99,7 +96,7 @@ def _open(
 
 
 class LmdbStore:
-    """``shardraft.host.ports.Store`` on LMDB; made by ``open_store``.
+    """``shardraft.host.ports.Store`` on files and LMDB; made by ``open_store``.
 
     ``identity`` is that of this start, ``directory`` the data directory. Which thread may call what is said in
     the package.
@@ -110,7 +107,7 @@ class LmdbStore:
         places: DataDirectory,
         lock: DirectoryLock,
         identity: Identity,
-        log: LogEnvironment,
+        log: SegmentedLog,
         state: StateEnvironment,
         disk_free_bytes_min: int,
         limits: Limits,
@@ -204,8 +201,8 @@ class LmdbStore:
         condemn(self._places, reason)
 
     def free_bytes(self) -> int:
-        """How much more can be written before the disk or a map is full, at least; a few microseconds."""
-        return min(self._places.free_bytes(), self._log.free_bytes(), self._state.free_bytes())
+        """How much more can be written before the disk or the map is full, at least; a few microseconds."""
+        return min(self._places.free_bytes(), self._state.free_bytes())
 
     def is_disk_low(self) -> bool:
         """Whether writes should be refused as Overloaded, so that the disk is never found full by a commit."""

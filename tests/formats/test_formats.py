@@ -84,13 +84,14 @@ KEYS = {
 }
 
 
-@pytest.fixture
-def copy_of_v1(tmp_path: Path) -> Path:
-    return shutil.copytree(HERE / "v1", tmp_path / "v1")
+@pytest.fixture(params=["v1", "v2"])
+def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of a directory of each format."""
+    return shutil.copytree(HERE / request.param, tmp_path / "directory")
 
 
-def test_a_directory_of_format_1_is_opened_with_everything_in_it(copy_of_v1: Path) -> None:
-    store = open_store(copy_of_v1, cluster_id=CLUSTER, host=2)
+def test_a_directory_is_opened_with_everything_in_it(directory: Path) -> None:
+    store = open_store(directory, cluster_id=CLUSTER, host=2)
     found = store.recover()
     assert (found.identity.cluster_id, found.identity.host) == (CLUSTER, 2)
     assert found.identity.incarnation == 2, "it was started once when it was made"
@@ -105,8 +106,8 @@ def test_a_directory_of_format_1_is_opened_with_everything_in_it(copy_of_v1: Pat
     store.close()
 
 
-def test_the_entries_of_format_1_are_read_and_their_batches_decoded(copy_of_v1: Path) -> None:
-    store = open_store(copy_of_v1, cluster_id=CLUSTER, host=2)
+def test_the_entries_are_read_and_their_batches_decoded(directory: Path) -> None:
+    store = open_store(directory, cluster_id=CLUSTER, host=2)
     store.recover()
     entries = [decode_entry(encoded, 1) for encoded in store.read_entries(1, 2, LAST + 1, 1 << 20)]
     store.close()
@@ -120,22 +121,21 @@ def test_the_entries_of_format_1_are_read_and_their_batches_decoded(copy_of_v1: 
             assert (found if isinstance(found, bytes | int) else tuple(found)) == getattr(expected, field.name)
 
 
-def test_a_directory_of_format_1_is_written_on(copy_of_v1: Path) -> None:
-    store = open_store(copy_of_v1, cluster_id=CLUSTER, host=2)
+def test_a_directory_is_written_on(directory: Path) -> None:
+    store = open_store(directory, cluster_id=CLUSTER, host=2)
     store.recover()
     append(store, LogWrite(1, 0, None, (encode_entry(1, LAST + 1, 3, EntryKind.NOOP, 2**51),), HardState(3, 2, LAST)))
     store.close()
-    again = open_store(copy_of_v1, cluster_id=CLUSTER, host=2)
+    again = open_store(directory, cluster_id=CLUSTER, host=2)
     assert again.recover().shards[0].log.terms == (1, 2, 2, 2, 3, 3)
     again.close()
 
 
 def test_the_kept_directories_are_small_and_hold_no_lock_files() -> None:
-    for directory in HERE.glob("v*"):
-        files = [path for path in directory.rglob("*") if path.is_file()]
+    logs = {"v1": ["log/data.mdb"], "v2": ["log/identity", "log/segment-00000001"]}
+    for name in logs:
+        files = [path for path in (HERE / name).rglob("*") if path.is_file()]
         assert sum(path.stat().st_size for path in files) <= DIRECTORY_BYTES_MAX
-        assert sorted(str(path.relative_to(directory)) for path in files) == [
-            "identity",
-            "log/data.mdb",
-            "state/data.mdb",
-        ]
+        found = sorted(str(path.relative_to(HERE / name)) for path in files)
+        assert found == ["identity", *logs[name], "state/data.mdb"]
+    assert sorted(path.name for path in HERE.glob("v*")) == sorted(logs)

@@ -109,11 +109,11 @@ def test_the_disk_of_another_host_is_refused(tmp_path: Path) -> None:
     assert f"{first.data_dir} belongs to host 1, not to host 2" in said
 
 
-@pytest.mark.parametrize("environment", ["log", "state"])
+@pytest.mark.parametrize("name", ["log/segment-00000001", "state/data.mdb"])
 @pytest.mark.parametrize("bytes_left", [0, 1000, 10_000])
-def test_a_truncated_data_file_is_refused(single: ProcessCluster, environment: str, bytes_left: int) -> None:
+def test_a_truncated_data_file_is_refused(single: ProcessCluster, name: str, bytes_left: int) -> None:
     process = single.processes[1]
-    path = process.data_dir / environment / "data.mdb"
+    path = process.data_dir / name
     os.truncate(path, bytes_left)
     said = refusal_of(process)
     assert str(path.parent) in said

@@ -11,6 +11,7 @@ import pytest
 from shardraft.config import Limits
 from shardraft.kv.commands import Stored
 from shardraft.raft.ready import HardState, LogWrite
+from shardraft.storage.blocks import Block, ItemKind
 from shardraft.storage.identity import create_data_directory
 from shardraft.storage.store import LmdbStore, open_store
 from tests.contracts.store_world import (
@@ -77,14 +78,33 @@ def lmdb_world(tmp_path: Path) -> Iterator[LmdbWorld]:
 
 @pytest.fixture
 def used(lmdb_world: LmdbWorld) -> Path:
-    """The closed data directory of a host that ran once: two shards, 50 entries, 200 keys."""
+    """The closed data directory of a host that ran once (``used_store``)."""
+    return lmdb_world.close(used_store(lmdb_world))
+
+
+def used_store(lmdb_world: LmdbWorld) -> LmdbStore:
+    """Two shards, 50 entries, 200 keys."""
     store = lmdb_world.make_store()
     store.save_shard_map(SHARD_MAP)
     store.recover()
     append(store, LogWrite(1, 0, None, entries(1, 1, 49, term=2), HardState(2, 1, 40)))
     append(store, LogWrite(1, 0, None, (entry(1, 50, 2, b"entry-needle" * 500),)))
     flush(store, state_at(1, 30, 2), {b"%03d" % number: Stored(number, b"value-needle" * 20) for number in range(200)})
-    return lmdb_world.close(store)
+    return store
+
+
+def write_block(store: LmdbStore, *items: tuple[ItemKind, bytes]) -> None:
+    """Write a block that has these items to the log, whatever they say; only the next start hears of it."""
+    block = Block()
+    for kind, content in items:
+        block.add(kind, content)
+    there = store._log._open
+    assert there is not None
+    there.segments.append(block, there.logs)
+
+
+def segments_of(store: LmdbStore) -> list[Path]:
+    return sorted((store.directory / "log").glob("segment-*"))
 
 
 def flip_everywhere(path: Path, needle: bytes) -> None:

@@ -104,7 +104,7 @@ def test_two_environments_in_each_others_place(used: Path) -> None:
     (used / "log").rename(used / "other")
     (used / "state").rename(used / "log")
     (used / "other").rename(used / "state")
-    assert "is not the log environment of a host" in refusal(used)
+    assert "this is the 'state' environment where 'log' belongs: put each back in its own place" in refusal(used)
 
 
 # What it looks like.
@@ -159,32 +159,53 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 }
 
 
-@pytest.mark.parametrize("part", ["log", "state"])
 @pytest.mark.parametrize("name", sorted(DAMAGES))
-def test_a_damaged_data_file(used: Path, part: str, name: str) -> None:
+def test_a_damaged_data_file(used: Path, name: str) -> None:
     damage, words = DAMAGES[name]
-    damage(used / part / "data.mdb")
+    damage(used / "state" / "data.mdb")
     text = refusal(used)
-    assert f"{part}/data.mdb" in text
+    assert "state/data.mdb" in text
     assert words in text
     assert NEW_ID in text or "start the program that wrote it" in text
 
 
-def test_pages_of_zeros_in_the_log(used: Path) -> None:
-    """LMDB ends the process that reads one, so a child reads it first."""
-    overwrite(8192, bytes((used / "log" / "data.mdb").stat().st_size - 8192))(used / "log" / "data.mdb")
+LOG_DAMAGES: dict[str, tuple[Damage, str]] = {
+    "missing": (Path.unlink, "holds no segment of a log, its contents were lost"),
+    "zero length": (lambda path: os.truncate(path, 0), "is empty (0 bytes), its contents were lost"),
+    "a few bytes": (lambda path: os.truncate(path, 50), "its first block is damaged or missing"),
+    "one page": (lambda path: os.truncate(path, 4096), "was truncated to 4096 bytes of 1048576"),
+    "half": (truncate(0.5), "was truncated to 524288 bytes of 1048576"),
+    "first block garbage": (overwrite(0, b"\xa5" * 4096), "its first block is damaged or missing"),
+    "first block zero": (overwrite(0, bytes(512)), "its first block is damaged or missing"),
+    "all zero": (overwrite(0, bytes(1 << 20)), "its first block is damaged or missing"),
+    "a flipped bit": (lambda path: flip_everywhere(path, b"entry-needle"), "and no crash leaves it so"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LOG_DAMAGES))
+def test_a_damaged_segment(used: Path, name: str) -> None:
+    damage, words = LOG_DAMAGES[name]
+    damage(used / "log" / "segment-00000001")
     text = refusal(used)
-    assert "is damaged" in text
+    assert str(used / "log") in text
+    assert words in text
     assert NEW_ID in text
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 10), overwrite(30, b"\xff\xff")])
+def test_a_damaged_identity_of_the_log(used: Path, damage: Damage) -> None:
+    damage(used / "log" / "identity")
+    assert f"{used}/log/identity, " in refusal(used)
+
+
 def test_a_refused_directory_is_not_locked_and_not_changed(used: Path) -> None:
-    whole = (used / "log" / "data.mdb").read_bytes()
-    os.truncate(used / "log" / "data.mdb", 0)
+    segment = used / "log" / "segment-00000001"
+    whole = segment.read_bytes()
+    os.truncate(segment, 0)
     identity = (used / "identity").read_bytes()
     refusal(used)
     assert (used / "identity").read_bytes() == identity
-    (used / "log" / "data.mdb").write_bytes(whole)
+    segment.write_bytes(whole)
     open_store(used, cluster_id=CLUSTER, host=HOST).close()
 
 
@@ -206,14 +227,13 @@ def test_a_short_file_whose_missing_pages_are_free_is_whole(lmdb_world: LmdbWorl
 
 
 def test_a_whole_file_is_known_as_such_without_reading_it(used: Path) -> None:
-    assert inspect_data_file(used / "log")
     assert inspect_data_file(used / "state")
 
 
 def test_the_dry_run_leaves_no_trace(used: Path) -> None:
-    before = sorted(path.name for path in (used / "log").iterdir())
-    dry_run(used / "log")
-    assert sorted(path.name for path in (used / "log").iterdir()) == before
+    before = sorted(path.name for path in (used / "state").iterdir())
+    dry_run(used / "state")
+    assert sorted(path.name for path in (used / "state").iterdir()) == before
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["a", "b"], 2), (["/nonexistent"], 1)])

@@ -10,11 +10,14 @@ import pytest
 
 from shardraft.errors import CopyRefused, StorageError
 from shardraft.kv.commands import Stored
-from shardraft.storage.layout import encode_base, encode_format, shard_key
+from shardraft.raft.ready import HardState
+from shardraft.storage.blocks import BLOCK_HEADER_BYTES, ItemKind
+from shardraft.storage.layout import FORMAT_BYTES, encode_base, encode_format, shard_key
+from shardraft.storage.shard_logs import base_item, hard_state_item, shard_item
 from shardraft.storage.store import LmdbStore, open_store
-from shardraft.wire.stored import encode_machine_state, encode_shard_map
-from tests.contracts.store_world import CLUSTER, HOST, SHARD_MAP, compact, entry, read, state_at
-from tests.storage.conftest import LmdbWorld, flip_everywhere
+from shardraft.wire.stored import encode_hard_state, encode_machine_state, encode_shard_map
+from tests.contracts.store_world import CLUSTER, HOST, SHARD_MAP, entry, read, state_at
+from tests.storage.conftest import LmdbWorld, flip_everywhere, write_block
 
 
 def recover(world: LmdbWorld, directory: Path) -> LmdbStore:
@@ -27,42 +30,40 @@ def recover(world: LmdbWorld, directory: Path) -> LmdbStore:
 
 
 def test_a_flipped_bit_in_an_entry_is_noticed_at_start(used: Path, lmdb_world: LmdbWorld) -> None:
-    flip_everywhere(used / "log" / "data.mdb", b"entry-needle")
-    with pytest.raises(StorageError, match=r"entry of shard 1 at 50: the checksum .* under a new host id"):
+    flip_everywhere(used / "log" / "segment-00000001", b"entry-needle")
+    with pytest.raises(StorageError, match=r"segment-00000001 is damaged at \d+ \(block 2\).* under a new host id"):
         recover(lmdb_world, used)
 
 
 def test_a_flipped_bit_in_an_entry_is_noticed_when_it_is_read(used: Path, lmdb_world: LmdbWorld) -> None:
     store = recover(lmdb_world, used)
-    flip_everywhere(used / "log" / "data.mdb", b"entry-needle")
-    with pytest.raises(StorageError, match="entry of shard 1 at 50"):
+    flip_everywhere(used / "log" / "segment-00000001", b"entry-needle")
+    with pytest.raises(StorageError, match="entry of shard 1 at 50: the checksum"):
         read(store, 1, 50, 51)
     assert read(store, 1, 48, 50) == [entry(1, 48, 2).encoded, entry(1, 49, 2).encoded]
 
 
-def test_an_entry_in_the_place_of_another_is_noticed(used: Path, lmdb_world: LmdbWorld) -> None:
+def test_an_entry_that_differs_from_its_checksum_is_noticed_in_a_whole_block(used: Path, lmdb_world: LmdbWorld) -> None:
+    """Memory can change it before the block is written."""
     store = recover(lmdb_world, used)
-    put(store, "log", b"entries", struct.pack(">IQ", 1, 20), entry(1, 21, 2).encoded)
-    with pytest.raises(StorageError, match="at 20 says that its index is 21"):
-        read(store, 1, 20, 21)
-    with pytest.raises(StorageError, match="at 20 says that its index is 21"):
+    changed = entry(1, 51, 2).encoded[:-1] + b"?"
+    write_block(store, (ItemKind.ENTRY, changed))
+    with pytest.raises(StorageError, match="entry of shard 1 at 51: the checksum"):
         store.recover()
 
 
-def test_a_gap_in_a_log_is_noticed(used: Path, lmdb_world: LmdbWorld) -> None:
+@pytest.mark.parametrize("index", [50, 52])
+def test_a_gap_in_a_log_is_noticed(used: Path, lmdb_world: LmdbWorld, index: int) -> None:
     store = recover(lmdb_world, used)
-    with store._log.writing() as transaction:
-        transaction.delete(struct.pack(">IQ", 1, 20), db=store._log.database(b"entries"))
-    with pytest.raises(StorageError, match="at 21 does not follow 19"):
+    write_block(store, (ItemKind.ENTRY, entry(1, index, 2).encoded))
+    with pytest.raises(StorageError, match=rf"block 3: the entry of shard 1 at {index} does not follow 50"):
         store.recover()
-    with pytest.raises(StorageError, match="has no entry at 20"):
-        read(store, 1, 20, 21)
 
 
 def test_a_term_that_falls_is_noticed(used: Path, lmdb_world: LmdbWorld) -> None:
     store = recover(lmdb_world, used)
-    put(store, "log", b"entries", struct.pack(">IQ", 1, 20), entry(1, 20, 1).encoded)
-    with pytest.raises(StorageError, match="at 20 has a lower term than the one before"):
+    write_block(store, (ItemKind.ENTRY, entry(1, 51, 1).encoded))
+    with pytest.raises(StorageError, match="at 51 has a lower term than the one before"):
         store.recover()
 
 
@@ -96,40 +97,61 @@ def test_a_flipped_bit_in_a_spooled_copy_is_noticed(used: Path, lmdb_world: Lmdb
 
 
 @pytest.mark.parametrize(
-    ("part", "database", "key", "name"),
+    ("database", "key", "name"),
     [
-        ("log", b"hard_states", shard_key(1), "shard 1: the stored hard state"),
-        ("log", b"bases", shard_key(1), "shard 1: the stored start of a log"),
-        ("state", b"machines", shard_key(1), "the stored machine state"),
-        ("state", b"meta", b"shard_map", "shard map: the stored map"),
+        (b"machines", shard_key(1), "the stored machine state"),
+        (b"meta", b"shard_map", "shard map: the stored map"),
     ],
 )
 @pytest.mark.parametrize("at", [0, 5, 9, -1])
 def test_a_flipped_bit_in_any_other_record_is_noticed_at_start(
-    used: Path, lmdb_world: LmdbWorld, part: str, database: bytes, key: bytes, name: str, at: int
+    used: Path, lmdb_world: LmdbWorld, database: bytes, key: bytes, name: str, at: int
 ) -> None:
     store = recover(lmdb_world, used)
-    compact(store, 1, 10, 2)
-    record = bytearray(get(store, part, database, key))
+    record = bytearray(get(store, database, key))
     record[at] ^= 0x40
-    put(store, part, database, key, bytes(record))
+    put(store, database, key, bytes(record))
     with pytest.raises(StorageError, match=f"{name} is damaged") as caught:
         store.recover()
     assert str(used) in str(caught.value)
 
 
-@pytest.mark.parametrize("part", ["log", "state"])
 @pytest.mark.parametrize(("key", "name"), [(b"format", "format record"), (b"identity", "stored identity")])
 def test_a_flipped_bit_in_what_an_environment_is_known_by_is_noticed(
-    used: Path, lmdb_world: LmdbWorld, part: str, key: bytes, name: str
+    used: Path, lmdb_world: LmdbWorld, key: bytes, name: str
 ) -> None:
     store = recover(lmdb_world, used)
-    record = bytearray(get(store, part, b"meta", key))
+    record = bytearray(get(store, b"meta", key))
     record[-1] ^= 1
-    put(store, part, b"meta", key, bytes(record))
+    put(store, b"meta", key, bytes(record))
     lmdb_world.close(store)
-    with pytest.raises(StorageError, match=f"{part}, {key.decode()}: .*{name} is damaged"):
+    with pytest.raises(StorageError, match=f"state, {key.decode()}: .*{name} is damaged"):
         lmdb_world.open(used)
+
+
+@pytest.mark.parametrize(("at", "name"), [(15, "format: .*format record"), (-1, "identity: .*stored identity")])
+def test_a_flipped_bit_in_what_a_log_is_known_by_is_noticed(used: Path, at: int, name: str) -> None:
+    path = used / "log" / "identity"
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=f"log/identity, {name} is damaged"):
+        open_store(used, cluster_id=CLUSTER, host=HOST)
+
+
+LOG_RECORDS = {
+    "hard state": (ItemKind.HARD_STATE, hard_state_item(1, HardState(3, 1, 40))),
+    "start of a log": (ItemKind.BASE, base_item(1, 10, 2)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LOG_RECORDS))
+def test_a_damaged_record_in_a_whole_block_is_noticed(used: Path, lmdb_world: LmdbWorld, name: str) -> None:
+    store = recover(lmdb_world, used)
+    kind, content = LOG_RECORDS[name]
+    write_block(store, (kind, content[:-1] + b"?"))
+    with pytest.raises(StorageError, match=f"block 3: the stored {name} is damaged"):
+        store.recover()
 
 
 # Newer formats. Every record begins with checksum u32 | format u8.
@@ -140,31 +162,64 @@ def newer(record: bytes) -> bytes:
     return struct.pack("<I", zlib.crc32(changed)) + changed
 
 
-NEWER_AT_START = [
-    ("log", b"entries", struct.pack(">IQ", 1, 50), entry(1, 50, 2).encoded),
-    ("log", b"hard_states", shard_key(1), None),
-    ("log", b"bases", shard_key(1), encode_base(0, 0)),
-    ("state", b"machines", shard_key(1), encode_machine_state(state_at(1, 30, 2))),
-    ("state", b"meta", b"shard_map", encode_shard_map(SHARD_MAP)),
-]
-
-
-@pytest.mark.parametrize(("part", "database", "key", "record"), NEWER_AT_START)
+@pytest.mark.parametrize(
+    ("database", "key", "record"),
+    [
+        (b"machines", shard_key(1), encode_machine_state(state_at(1, 30, 2))),
+        (b"meta", b"shard_map", encode_shard_map(SHARD_MAP)),
+    ],
+)
 def test_a_record_of_a_newer_format_is_refused_at_start(
-    used: Path, lmdb_world: LmdbWorld, part: str, database: bytes, key: bytes, record: bytes | None
+    used: Path, lmdb_world: LmdbWorld, database: bytes, key: bytes, record: bytes
 ) -> None:
     store = recover(lmdb_world, used)
-    put(store, part, database, key, newer(record or get(store, part, database, key)))
-    with pytest.raises(StorageError, match=r"format 2.*start the newer program that wrote it") as caught:
+    put(store, database, key, newer(record))
+    check_newer_is_refused(store)
+
+
+def check_newer_is_refused(store: LmdbStore, what: str = "format 2") -> None:
+    with pytest.raises(StorageError, match=rf"{what}.*start the newer program that wrote it") as caught:
         store.recover()
     assert "new host id" not in str(caught.value)
 
 
-@pytest.mark.parametrize("part", ["log", "state"])
-def test_an_environment_of_a_newer_format_is_refused(used: Path, lmdb_world: LmdbWorld, part: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "content", "what"),
+    [
+        (ItemKind.ENTRY, newer(entry(1, 51, 2).encoded), "entry format 2"),
+        (ItemKind.HARD_STATE, shard_item(1) + newer(encode_hard_state(HardState(3, 1, 40))), "format 2"),
+        (ItemKind.BASE, shard_item(1) + newer(encode_base(10, 2)), "format 2"),
+        (15, b"????", "kind 15"),
+    ],
+)
+def test_an_item_of_a_newer_format_is_refused_at_start(
+    used: Path, lmdb_world: LmdbWorld, kind: ItemKind, content: bytes, what: str
+) -> None:
     store = recover(lmdb_world, used)
-    put(store, part, b"meta", b"format", newer(encode_format(part.encode())))
+    write_block(store, (kind, content))
+    check_newer_is_refused(store, what)
+
+
+def test_a_block_of_a_newer_format_is_refused_at_start(used: Path, lmdb_world: LmdbWorld) -> None:
+    store = recover(lmdb_world, used)
+    path = used / "log" / "segment-00000001"
+    content = path.read_bytes()
+    first = content[:BLOCK_HEADER_BYTES]
+    path.write_bytes(newer(first) + content[BLOCK_HEADER_BYTES:])
+    check_newer_is_refused(store, "segment-00000001, block 0: a block has format 2")
+
+
+def test_an_environment_of_a_newer_format_is_refused(used: Path, lmdb_world: LmdbWorld) -> None:
+    store = recover(lmdb_world, used)
+    put(store, b"meta", b"format", newer(encode_format(b"state")))
     lmdb_world.close(store)
+    with pytest.raises(StorageError, match=r"format 2, .* start the newer program that wrote it"):
+        lmdb_world.open(used)
+
+
+def test_a_log_of_a_newer_format_is_refused(used: Path, lmdb_world: LmdbWorld) -> None:
+    path = used / "log" / "identity"
+    path.write_bytes(newer(encode_format(b"log")) + path.read_bytes()[FORMAT_BYTES:])
     with pytest.raises(StorageError, match=r"format 2, .* start the newer program that wrote it"):
         lmdb_world.open(used)
 
@@ -188,15 +243,13 @@ def test_a_copy_of_a_newer_format_is_refused_and_the_host_goes_on(
     assert store.get(1, b"007") is not None
 
 
-def put(store: LmdbStore, part: str, database: bytes, key: bytes, record: bytes) -> None:
-    environment = store._log if part == "log" else store._state
-    with environment.writing() as transaction:
-        transaction.put(key, record, db=environment.database(database))
+def put(store: LmdbStore, database: bytes, key: bytes, record: bytes) -> None:
+    with store._state.writing() as transaction:
+        transaction.put(key, record, db=store._state.database(database))
 
 
-def get(store: LmdbStore, part: str, database: bytes, key: bytes) -> bytes:
-    environment = store._log if part == "log" else store._state
-    with environment.reading(database) as transaction:
+def get(store: LmdbStore, database: bytes, key: bytes) -> bytes:
+    with store._state.reading(database) as transaction:
         found = transaction.get(key)
     assert found is not None
     return found

@@ -1,0 +1,279 @@
+"""Reads the log at start: every block of every segment is verified, and what a crash left over is told apart.
+
+What may be found after a crash, and nothing else:
+
+- A last block of the newest segment that was not written whole. Its write was not synced, so nobody was told. A segment
+  is zeros before it is written and disks write sectors whole, so a torn block misses at least one sector, which is
+  zeros.
+  A block that lacks none and whose checksum does not match was written and then damaged; it may have been acknowledged
+  (as etcd tells them apart, ``wal/decoder.go``).
+- A newest segment without its first block: it was made and nothing was written to it.
+- A segment before the newest without a seal, which is written once the newest is durable.
+- Segments that a block calls gone.
+
+Everything else is damage, and a host does not start from it.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from shardraft.errors import StorageError
+from shardraft.raft.entry import FORMAT_VERSION, EntryError, decode_entry
+from shardraft.raft.entry import HEADER as ENTRY_HEADER
+from shardraft.storage.blocks import (
+    BLOCK_EXTRA_BYTES,
+    BLOCK_HEADER_BYTES,
+    ItemKind,
+    items,
+    read_body,
+    read_header,
+)
+from shardraft.storage.inspection import REPLACE_HOST
+from shardraft.storage.segment import segment_numbers, segment_path
+from shardraft.storage.shard_logs import ShardLogs
+from shardraft.types import Index, ShardId
+
+SECTOR_BYTES: Final = 512
+"""What a disk writes whole, at least; those that write more at a time lose more at a time."""
+_NUMBER: Final = struct.Struct("<I")
+_HEAD: Final = struct.Struct("<16sIII")
+_ZEROS: Final = bytes(SECTOR_BYTES)
+
+
+@attrs.frozen(slots=True)
+class SegmentHead:
+    """What the first block of a segment says of the segments."""
+
+    cluster_id: bytes
+    host: int
+    segment_bytes: int
+    blocks_before: int
+    """How many blocks the segment before this one had when this one was made."""
+    present: tuple[int, ...]
+
+
+def encode_head(head: SegmentHead) -> bytes:
+    fixed = _HEAD.pack(head.cluster_id, head.host, head.segment_bytes, head.blocks_before)
+    return fixed + struct.pack(f"<{len(head.present)}I", *head.present)
+
+
+def _decode_head(content: bytes) -> SegmentHead:
+    present = struct.unpack_from(f"<{(len(content) - _HEAD.size) // 4}I", content, _HEAD.size)
+    cluster_id, host, segment_bytes, blocks_before = _HEAD.unpack_from(content)
+    return SegmentHead(cluster_id, host, segment_bytes, blocks_before, present)
+
+
+@attrs.frozen(slots=True)
+class FoundSegment:
+    """A segment whose blocks were all verified. ``torn_end`` is where the remains of a torn block end, or ``end``."""
+
+    number: int
+    path: Path
+    end: int
+    blocks: int
+    torn_end: int
+    is_sealed: bool
+
+
+@attrs.frozen(slots=True)
+class FoundLog:
+    """The segments that are there, ascending, and the logs in them; ``leftovers`` are files that may be deleted."""
+
+    segments: tuple[FoundSegment, ...]
+    logs: ShardLogs
+    leftovers: tuple[Path, ...]
+
+
+def read_log(directory: Path, cluster_id: bytes, host: int) -> FoundLog:
+    """Read all of a log. Writes nothing. Raises ``StorageError``, and ``OSError`` when the disk does not answer."""
+    numbers = segment_numbers(directory)
+    leftovers: list[Path] = []
+    if len(numbers) > 1 and not _has_head(segment_path(directory, numbers[-1])):
+        leftovers.append(segment_path(directory, numbers.pop()))
+    if not numbers:
+        raise StorageError(f"{directory} holds no segment of a log, its contents were lost: {REPLACE_HOST}")
+    logs = ShardLogs()
+    readers: list[_SegmentReader] = []
+    for number in numbers:
+        reader = _SegmentReader(segment_path(directory, number), number, logs, is_newest=number == numbers[-1])
+        reader.read()
+        readers.append(reader)
+    present = _check_present(directory, readers)
+    _check_owner(directory, readers[-1].head, cluster_id, host)
+    _check_whole(directory, logs)
+    leftovers += [reader.path for reader in readers if reader.number not in present]
+    segments = tuple(reader.found() for reader in readers if reader.number in present)
+    logs.find_highest()
+    return FoundLog(segments, logs, tuple(leftovers))
+
+
+def _has_head(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(BLOCK_HEADER_BYTES)
+        header = read_header(start, 0)
+        rest = header.body_bytes + BLOCK_EXTRA_BYTES - BLOCK_HEADER_BYTES if header is not None else 0
+        return header is not None and read_body(start + file.read(rest), 0, header) is not None
+
+
+def _check_present(directory: Path, readers: list[_SegmentReader]) -> set[int]:
+    """The segments that belong to the log, by what its newest one says."""
+    newest = readers[-1]
+    present = {*newest.head.present, newest.number} - newest.gone
+    found = {reader.number for reader in readers}
+    if newest.following is not None:
+        present.add(newest.following)
+    for missing in sorted(present - found):
+        path = segment_path(directory, missing)
+        what = "has lost its first block" if path.exists() else "is missing"
+        raise StorageError(f"{path} {what}, the log of this host needs it: {REPLACE_HOST}")
+    for before, reader in pairwise(readers):
+        if before.number == reader.number - 1 and before.blocks - before.is_sealed != reader.head.blocks_before:
+            raise StorageError(
+                f"{before.path} has {before.blocks} blocks and had {reader.head.blocks_before}: {REPLACE_HOST}"
+            )
+    return present
+
+
+def _check_owner(directory: Path, head: SegmentHead, cluster_id: bytes, host: int) -> None:
+    if (head.cluster_id, head.host) != (cluster_id, host):
+        raise StorageError(
+            f"{directory} holds segments of host {head.host} of cluster {head.cluster_id.hex()}, but belongs to host "
+            f"{host} of cluster {cluster_id.hex()}: put back the directory that belongs here"
+        )
+
+
+def _check_whole(directory: Path, logs: ShardLogs) -> None:
+    """Only now: while segments are read, what the blocks of deleted ones said is not known yet."""
+    for shard, log in sorted(logs.logs.items()):
+        before = log.base_term
+        for index, (position, term) in enumerate(zip(log.positions, log.terms, strict=True), log.base + 1):
+            where = f"{directory}: the entry of shard {shard} at {index}"
+            if not position:
+                raise StorageError(f"{where} is missing: {REPLACE_HOST}")
+            if term < before:
+                raise StorageError(f"{where} has a lower term than the one before: {REPLACE_HOST}")
+            before = term
+
+
+class _SegmentReader:
+    """Takes the blocks of one segment in order."""
+
+    def __init__(self, path: Path, number: int, logs: ShardLogs, *, is_newest: bool) -> None:
+        self.path = path
+        self.number = number
+        self._logs = logs
+        self._is_newest = is_newest
+        self._content = b""
+        self._end = 0
+        self._torn_end = 0
+        self.blocks = 0
+        self.gone: set[int] = set()
+        self.following: int | None = None
+        self.head = SegmentHead(b"", 0, 0, 0, ())
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.following is not None
+
+    def found(self) -> FoundSegment:
+        return FoundSegment(self.number, self.path, self._end, self.blocks, self._torn_end, self.is_sealed)
+
+    def read(self) -> None:
+        self._content = self.path.read_bytes()
+        if not self._content:
+            raise StorageError(f"{self.path} is empty (0 bytes), its contents were lost: {REPLACE_HOST}")
+        while not self.is_sealed and (block := self._next_body()) is not None:
+            self._take(*block)
+        self._torn_end = self._end
+        if not self.blocks:
+            raise self._damaged("its first block is damaged or missing")
+        if len(self._content) != self.head.segment_bytes:
+            raise StorageError(
+                f"{self.path} was truncated to {len(self._content)} bytes of {self.head.segment_bytes}: {REPLACE_HOST}"
+            )
+        self._check_rest()
+        self._content = b""
+
+    def _next_body(self) -> tuple[int, bytes] | None:
+        try:
+            header = read_header(self._content, self._end)
+        except StorageError as error:
+            raise StorageError(f"{self.path}, block {self.blocks}: {error}") from None
+        if header is None or (header.segment, header.number) != (self.number, self.blocks):
+            return None
+        body = read_body(self._content, self._end, header)
+        return None if body is None else (self._end + BLOCK_HEADER_BYTES, body)
+
+    def _take(self, begin: int, body: bytes) -> None:
+        standing: set[ShardId] = set()
+        for kind, start, end in items(body):
+            if kind in (ItemKind.ENTRY, ItemKind.MOVED_ENTRY):
+                self._verify_entry(body[start:end])
+            elif kind == ItemKind.HEAD:
+                self.head = _decode_head(body[start:end])
+            elif kind == ItemKind.STANDING:
+                standing.add(_NUMBER.unpack_from(body, start)[0])
+            elif kind == ItemKind.GONE:
+                self.gone.add(_NUMBER.unpack_from(body, start)[0])
+            elif kind == ItemKind.SEAL:
+                self.following = _NUMBER.unpack_from(body, start)[0]
+        if self.blocks == 0:
+            self._logs.forget_absent(standing)
+        try:
+            self._logs.take(self.number, begin, body)
+        except StorageError as error:
+            raise StorageError(f"{self.path}, block {self.blocks}: {error}") from error
+        self._end += len(body) + BLOCK_EXTRA_BYTES
+        self.blocks += 1
+
+    def _verify_entry(self, encoded: bytes) -> None:
+        shard, _, index = ENTRY_HEADER.unpack_from(encoded)[4:7]
+        verify_entry(self.path, shard, index, encoded)
+
+    def _check_rest(self) -> None:
+        """What follows the last whole block is nothing, or a block that a crash tore."""
+        rest = self._content[self._end :].rstrip(b"\0")
+        if not rest:
+            return
+        self._torn_end = self._end + len(rest)
+        if not self._is_newest or self.is_sealed:
+            raise self._damaged("and it was whole when the next segment was begun")
+        header = read_header(self._content, self._end)
+        if header is None:
+            block_end = max(self._torn_end, self._end + BLOCK_HEADER_BYTES)
+        else:
+            block_end = self._end + BLOCK_EXTRA_BYTES + header.body_bytes
+        if self._torn_end > block_end or not self._misses_a_sector(block_end):
+            raise self._damaged("and no crash leaves it so")
+
+    def _misses_a_sector(self, block_end: int) -> bool:
+        """Whether some sector of what lies between the last block and ``block_end`` was never written."""
+        at = self._end
+        while at < block_end:
+            sector_end = min((at // SECTOR_BYTES + 1) * SECTOR_BYTES, block_end)
+            if self._content[at:sector_end] == _ZEROS[: sector_end - at]:
+                return True
+            at = sector_end
+        return False
+
+    def _damaged(self, why: str) -> StorageError:
+        return StorageError(f"{self.path} is damaged at {self._end} (block {self.blocks}), {why}: {REPLACE_HOST}")
+
+
+def verify_entry(path: Path, shard: ShardId, index: Index, encoded: bytes) -> None:
+    """Raises ``StorageError`` unless these are the bytes of that entry."""
+    where = f"{path}: the entry of shard {shard} at {index}"
+    try:
+        entry = decode_entry(encoded, shard)
+    except EntryError as error:
+        is_newer = encoded[4:5] > bytes([FORMAT_VERSION]) and "newer" in str(error)
+        advice = "start the newer program that wrote it" if is_newer else REPLACE_HOST
+        raise StorageError(f"{where}: {error}; {advice}") from error
+    if entry.index != index:
+        raise StorageError(f"{where} says that its index is {entry.index}: {REPLACE_HOST}")
