@@ -1,10 +1,10 @@
 """What survives: log, applied state, copies and identity of one host, behind the ``Store`` port.
 
 What this room does: keeps the log in segments that are only appended to (``log/``) and the applied state in an LMDB
-environment (``state/``), each written by one thread, synced, all of a commit or nothing; checks everything it reads; knows whose disk it
-is; makes and takes in copies of a shard's state. What it never does: start threads, decide what is
-written or when, or go on after a disk said no: it raises ``StorageError`` with a sentence that says
-what is wrong and what to do.
+environment (``state/``), each written by one thread, synced, all of a commit or nothing; checks everything it
+reads; knows whose disk it is; makes and takes in copies of a shard's state. What it never does: start
+threads, decide what is written or when, or go on after a disk said no: it raises ``StorageError`` with a
+sentence that says what is wrong and what to do.
 
 A data directory::
 

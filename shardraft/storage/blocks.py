@@ -11,7 +11,7 @@ segment from 0. The body is a sequence of items, each::
     kind u8 | 0 u8 | 0 u16 | content_bytes u32 | content
 
     1 entry        the encoded entry (``raft.entry``), which follows the log of its shard
-    2 hard state   shard u32 | ``wire.stored`` hard state
+    2 hard state   shard u32 | voted_for u32 | current_term u64 | commit_index u64
     3 truncation   shard u32 | index u64: the entries from there are gone
     4 base         shard u32 | base record (``layout``): the entries up to there are gone
     5 reset        shard u32 | base record: all entries are gone, the next one follows it
@@ -75,11 +75,11 @@ SEAL_BYTES: Final = BLOCK_EXTRA_BYTES + ITEM_HEADER_BYTES + 4
 class Block:
     """A block that is being made: items in the order in which they take effect."""
 
-    __slots__ = ("_parts", "bytes")
+    __slots__ = ("_parts", "block_bytes")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self.bytes = BLOCK_EXTRA_BYTES
+        self.block_bytes = BLOCK_EXTRA_BYTES
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -87,7 +87,7 @@ class Block:
     def add(self, kind: ItemKind, content: bytes) -> None:
         self._parts.append(_ITEM.pack(kind, 0, 0, len(content)))
         self._parts.append(content)
-        self.bytes += ITEM_HEADER_BYTES + len(content)
+        self.block_bytes += ITEM_HEADER_BYTES + len(content)
 
     def encode(self, segment: int, number: int) -> tuple[bytes, bytes, bytes]:
         """Header, body, and the checksum behind it."""

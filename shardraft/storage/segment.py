@@ -67,7 +67,7 @@ class Segment:
         parts = block.encode(self.number, self.blocks)
         self._write(parts, self.end)
         begin = self.end + BLOCK_HEADER_BYTES
-        self.end += block.bytes
+        self.end += block.block_bytes
         self.blocks += 1
         return begin, parts[1]
 

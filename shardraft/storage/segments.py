@@ -46,7 +46,7 @@ class Segments:
         for before in found.segments[:-1]:
             if not before.is_sealed and before.number + 1 == self._newest.number:
                 self._segments[before.number].seal(self._newest.number)
-        self._want_moving(found.logs.bytes())
+        self._want_moving(found.logs.live_bytes())
         self._find_unneeded(found.logs)
 
     @staticmethod
@@ -64,8 +64,8 @@ class Segments:
         for number in self._unneeded:
             block.add(ItemKind.GONE, shard_item(number))
         before = self._newest
-        if block.bytes > before.room:
-            self._newest = self._begin(block.bytes, logs)
+        if block.block_bytes > before.room:
+            self._newest = self._begin(block.block_bytes, logs)
         begin, body = self._newest.append(block)
         if before is not self._newest:
             before.seal(self._newest.number)
@@ -73,10 +73,10 @@ class Segments:
         return self._newest.number, begin, body
 
     def _begin(self, block_bytes: int, logs: ShardLogs) -> Segment:
-        live_bytes = logs.bytes()
+        live_bytes = logs.live_bytes()
         head = _head_block(self._identity, 0, self._newest.blocks, tuple(self._segments), logs)
         segment_bytes = min(max(live_bytes // SEGMENT_SHARE_OF_LOG, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
-        segment_bytes = max(segment_bytes, head.bytes + block_bytes + SEAL_BYTES)
+        segment_bytes = max(segment_bytes, head.block_bytes + block_bytes + SEAL_BYTES)
         head = _head_block(self._identity, segment_bytes, self._newest.blocks, tuple(self._segments), logs)
         segment = Segment.create(self._directory, self._newest.number + 1, segment_bytes)
         segment.append(head)

@@ -17,7 +17,6 @@ from shardraft.storage.blocks import Block, ItemKind, items
 from shardraft.storage.inspection import REPLACE_HOST
 from shardraft.storage.layout import decode_base, encode_base
 from shardraft.types import Index, ShardId, Term
-from shardraft.wire.stored import decode_hard_state, encode_hard_state
 
 SEGMENT_SHIFT: Final = 32
 """A position is the number of a segment, shifted by this, and the offset in it where an encoded entry begins."""
@@ -26,6 +25,7 @@ OFFSET_MASK: Final = (1 << SEGMENT_SHIFT) - 1
 _SHARD: Final = struct.Struct("<I")
 _TRUNCATION: Final = struct.Struct("<IQ")
 _STANDING: Final = struct.Struct("<IQ")
+_HARD_STATE_ITEM: Final = struct.Struct("<IIQQ")
 
 # Compared with plain numbers for each item of each commit, which an enumeration makes dear.
 _ENTRY: Final = int(ItemKind.ENTRY)
@@ -41,7 +41,7 @@ def base_item(shard: ShardId, index: Index, term: Term) -> bytes:
 
 
 def hard_state_item(shard: ShardId, hard_state: HardState) -> bytes:
-    return _SHARD.pack(shard) + encode_hard_state(hard_state)
+    return _HARD_STATE_ITEM.pack(shard, hard_state.voted_for, hard_state.current_term, hard_state.commit_index)
 
 
 class ShardLog:
@@ -51,22 +51,33 @@ class ShardLog:
     met behind those that follow it.
     """
 
-    __slots__ = ("base", "base_term", "hard_state", "positions", "sizes", "terms")
+    __slots__ = ("_hard_state", "base", "base_term", "positions", "sizes", "terms")
 
     def __init__(self) -> None:
         self.base: Index = 0
         self.base_term: Term = 0
-        self.hard_state = HardState()
+        self._hard_state = b""
         self.positions = array("Q")
         self.sizes = array("I")
         self.terms = array("Q")
+
+    @property
+    def hard_state(self) -> HardState:
+        if not self._hard_state:
+            return HardState()
+        _, voted_for, current_term, commit_index = _HARD_STATE_ITEM.unpack(self._hard_state)
+        return HardState(current_term, voted_for, commit_index)
+
+    def keep_hard_state(self, item: bytes) -> None:
+        """Each turn brings one and hardly any is looked at, so it is kept as it lies there."""
+        self._hard_state = item
 
     @property
     def last(self) -> Index:
         return self.base + len(self.positions)
 
     @property
-    def bytes(self) -> int:
+    def live_bytes(self) -> int:
         """The encoded bytes of all entries."""
         return sum(self.sizes)
 
@@ -132,7 +143,7 @@ class ShardLogs:
             if kind == _ENTRY:
                 self._take_entry(segment, begin + start, body, start, end)
             elif kind == _HARD_STATE:
-                self._take_hard_state(body, start, end)
+                self._log(_SHARD.unpack_from(body, start)[0]).keep_hard_state(body[start:end])
             else:
                 self._take_other(kind, segment, begin, body, start, end)
 
@@ -143,10 +154,6 @@ class ShardLogs:
             raise StorageError(f"the entry of shard {shard} at {index} does not follow {log.last}: {REPLACE_HOST}")
         log.append(segment << SEGMENT_SHIFT | offset, end - start, term)
         self.highest.setdefault(segment, {})[shard] = index
-
-    def _take_hard_state(self, body: bytes, start: int, end: int) -> None:
-        shard = _SHARD.unpack_from(body, start)[0]
-        self._log(shard).hard_state = decode_hard_state(body[start + _SHARD.size : end])
 
     def _take_other(self, kind: int, segment: int, begin: int, body: bytes, start: int, end: int) -> None:
         if kind == ItemKind.MOVED_ENTRY:
@@ -207,5 +214,6 @@ class ShardLogs:
             shard in logs and index > logs[shard].base for shard, index in self.highest.get(segment, {}).items()
         )
 
-    def bytes(self) -> int:
-        return sum(log.bytes for log in self.logs.values())
+    def live_bytes(self) -> int:
+        """The encoded bytes of all entries of all logs."""
+        return sum(log.live_bytes for log in self.logs.values())

@@ -1,8 +1,9 @@
 """Reads everything in an environment once, so that a file which kills its reader kills this process only.
 
 ``python -m shardraft.storage.verify ENVIRONMENT`` is what a start has a child process do before it opens
-an environment itself (``inspection.dry_run``), and what an operator may run on the ``state`` of a stopped host. Exit code 0: every record could be read; their checksums are the readers' business. It
-imports next to nothing, because each start waits for it.
+an environment itself (``inspection.dry_run``), and what an operator may run on the ``state`` of a stopped host.
+Exit code 0: every record could be read; their checksums are the readers' business. It imports next to
+nothing, because a start waits for it.
 """
 
 from __future__ import annotations

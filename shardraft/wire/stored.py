@@ -64,7 +64,7 @@ class _Columns:
 
 
 def encode_hard_state(hard_state: HardState) -> bytes:
-    """A fixed record of 32 bytes, since it is written with every turn."""
+    """A fixed record of 32 bytes, which logs held before they lay in segments (decision 0024)."""
     body = _HARD_STATE_BODY.pack(
         FORMAT_VERSION, _HARD_STATE, 0, hard_state.current_term, hard_state.commit_index, hard_state.voted_for, 0
     )

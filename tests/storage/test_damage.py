@@ -10,12 +10,11 @@ import pytest
 
 from shardraft.errors import CopyRefused, StorageError
 from shardraft.kv.commands import Stored
-from shardraft.raft.ready import HardState
 from shardraft.storage.blocks import BLOCK_HEADER_BYTES, ItemKind
 from shardraft.storage.layout import FORMAT_BYTES, encode_base, encode_format, shard_key
-from shardraft.storage.shard_logs import base_item, hard_state_item, shard_item
+from shardraft.storage.shard_logs import base_item, shard_item
 from shardraft.storage.store import LmdbStore, open_store
-from shardraft.wire.stored import encode_hard_state, encode_machine_state, encode_shard_map
+from shardraft.wire.stored import encode_machine_state, encode_shard_map
 from tests.contracts.store_world import CLUSTER, HOST, SHARD_MAP, entry, read, state_at
 from tests.storage.conftest import LmdbWorld, flip_everywhere, write_block
 
@@ -140,7 +139,6 @@ def test_a_flipped_bit_in_what_a_log_is_known_by_is_noticed(used: Path, at: int,
 
 
 LOG_RECORDS = {
-    "hard state": (ItemKind.HARD_STATE, hard_state_item(1, HardState(3, 1, 40))),
     "start of a log": (ItemKind.BASE, base_item(1, 10, 2)),
 }
 
@@ -187,7 +185,6 @@ def check_newer_is_refused(store: LmdbStore, what: str = "format 2") -> None:
     ("kind", "content", "what"),
     [
         (ItemKind.ENTRY, newer(entry(1, 51, 2).encoded), "entry format 2"),
-        (ItemKind.HARD_STATE, shard_item(1) + newer(encode_hard_state(HardState(3, 1, 40))), "format 2"),
         (ItemKind.BASE, shard_item(1) + newer(encode_base(10, 2)), "format 2"),
         (15, b"????", "kind 15"),
     ],
