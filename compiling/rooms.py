@@ -21,6 +21,9 @@ ROOMS: Final = (
     "shardraft/sim",
     "shardraft/wire",
     "shardraft_router/core",
+    "shardraft_router/berths.py",
+    "shardraft_router/desk.py",
+    "shardraft_router/readings.py",
 )
 """The pure rooms, nearly all of whose time is Python that a compiler sees, and what makes frames of their values."""
 

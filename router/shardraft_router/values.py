@@ -59,24 +59,6 @@ ReadPolicy: TypeAlias = Linearizable | Stale | Bounded | AtLeast
 
 
 @attrs.frozen(slots=True)
-class Reading:
-    """A read's answer and where it came from.
-
-    ``value`` and ``revision`` are None when the key is absent. ``applied_index`` is how far the replica
-    had applied its shard's log. ``age_seconds`` is an upper bound of the answer's age that holds when the
-    call returns, None when the replica could not prove one. ``served_by`` is the replica's "HOST:PORT",
-    ``tier`` its place in the read tree (0: a voter).
-    """
-
-    value: bytes | None
-    revision: int | None
-    applied_index: int
-    age_seconds: float | None
-    served_by: str
-    tier: int
-
-
-@attrs.frozen(slots=True)
 class HostUnreachable:
     """A host or learner that did not tell its status, and why."""
 

@@ -16,7 +16,6 @@ The contract, tested for both forms:
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
@@ -98,17 +97,3 @@ def waiting_here() -> Waiting:
 
 def elsewhere(what: str) -> RuntimeError:
     return RuntimeError(f"this Router was opened in another {what}; open one in each {what} that needs one")
-
-
-class Process:
-    """This process. A fork shares its parent's connections and must not use them."""
-
-    forks = 0
-    """How often a forebear of this process was forked since it loaded this module."""
-
-
-def _count_fork() -> None:
-    Process.forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
