@@ -25,7 +25,7 @@ def describe(kind: Any, members: list[Member]) -> None:
     }
     described: Any = attrs.make_class(kind.__name__, fields)
     kind.__attrs_attrs__ = described.__attrs_attrs__
-    kind.__match_args__ = described.__match_args__
+    kind.__match_args__ = described.__match_args__  # type: ignore[misc]
     kind.__reduce__ = _reduce
 
 
