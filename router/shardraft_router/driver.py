@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Sequence
 from random import Random
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import ByteStream, TaskGroup
 
 from shardraft.errors import DeadlineExceeded, ShardraftError, Unavailable
 from shardraft.kv.requests import ClientReply
-from shardraft.wire.client import CapnpBatchCodec, encode_request
+from shardraft.wire.client import CapnpBatchCodec
+from shardraft_router.channels import Channel
 from shardraft_router.connection import Connection
 from shardraft_router.core import NEVER_US, Call, Output, RouterCore, RouterLimits
-from shardraft_router.desk import Desk, Turn, now_us
+from shardraft_router.desk import Desk, Turn, encode_all, now_us
 from shardraft_router.waiting import Child, Signal, Waiting, waiting_here
 
 
@@ -148,8 +149,8 @@ class Driver:
     def _carry_out(self, output: Output) -> None:
         core = self.core
         self._stale_reads_under_way = output.stale_reads_under_way
-        for endpoint, request in output.requests:
-            self._connections[endpoint].send(encode_request(request))
+        for endpoint, frames in encode_all(output.requests):
+            self._connections[endpoint].send(frames)
         self.desk.wake_done(output.completed, output.stale_reads_under_way)
         for endpoint in output.drops:
             self._connections[endpoint].drop()
@@ -170,9 +171,8 @@ class Driver:
                 await anyio.lowlevel.checkpoint()
             desk.flush_scheduled = False
             self.pump()
-            if desk.held:
-                await anyio.lowlevel.checkpoint()  # What leaves is handed to the sockets first.
-                desk.wake_held()
+            # What leaves was handed to the sockets, or to tasks that were woken before these are.
+            desk.wake_held()
 
     async def _keep_time(self) -> None:
         core = self.core
@@ -208,6 +208,9 @@ class Driver:
 
     def signal(self) -> Signal:
         return Signal(self._waiting)
+
+    def channel(self, stream: ByteStream) -> Channel:
+        return self._waiting.channel(stream)
 
     def guarded(self, child: Child) -> Child:
         return self._waiting.guarded(child)

@@ -56,6 +56,7 @@ class AtLeast:
 LINEARIZABLE: Final = Linearizable()
 """The policy of a read that names none."""
 ReadPolicy: TypeAlias = Linearizable | Stale | Bounded | AtLeast
+_OFFERED: Final[dict[type, Consistency]] = {Linearizable: Consistency.LINEARIZABLE, Stale: Consistency.STALE}
 
 
 @attrs.frozen(slots=True)
@@ -68,6 +69,9 @@ class HostUnreachable:
 
 def consistency_of(policy: ReadPolicy) -> Consistency:
     """How a policy travels; InvalidArgument for one that no host offers, TypeError for what is none."""
+    consistency = _OFFERED.get(type(policy))
+    if consistency is not None:
+        return consistency
     if isinstance(policy, Linearizable):
         return Consistency.LINEARIZABLE
     if isinstance(policy, Stale):

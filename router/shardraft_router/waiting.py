@@ -20,6 +20,10 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
+from anyio.abc import ByteStream
+
+from shardraft_router.channels import Channel
+
 
 class Awaited(Protocol):
     """What can be waited for: the ``waiter`` belongs to this module."""
@@ -56,6 +60,10 @@ class Waiting(Protocol):
 
     def interrupt(self) -> None:
         """Pass a Ctrl-C on that met a task which is not guarded."""
+        ...
+
+    def channel(self, stream: ByteStream) -> Channel:
+        """The cheapest way to send and receive on a connection."""
         ...
 
 

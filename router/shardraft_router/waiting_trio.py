@@ -7,6 +7,7 @@ import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Final
 
+from anyio.abc import ByteStream
 from outcome import Outcome
 from trio.lowlevel import (
     Abort,
@@ -14,10 +15,12 @@ from trio.lowlevel import (
     enable_ki_protection,
     reschedule,
     spawn_system_task,
+    wait_readable,
     wait_task_rescheduled,
 )
 
 from shardraft_router.berths import Berths
+from shardraft_router.channels import Channel, SocketChannel
 from shardraft_router.waiting import Child
 
 
@@ -94,3 +97,6 @@ class TrioWaiting:
     def interrupt(self) -> None:
         # The caller is protected, so trio raises the repeated signal in the main task.
         signal.raise_signal(signal.SIGINT)
+
+    def channel(self, stream: ByteStream) -> Channel:
+        return SocketChannel(stream, wait_readable)
