@@ -25,7 +25,8 @@ ROOMS: Final = (
     "shardraft_router/desk.py",
     "shardraft_router/readings.py",
 )
-"""The pure rooms, nearly all of whose time is Python that a compiler sees, and what makes frames of their values."""
+"""The pure rooms, nearly all of whose time is Python that a compiler sees, what makes frames of their values, and what
+each call of a router goes through without waiting in it."""
 
 LEFT_AS_THEY_ARE: Final = {
     "shardraft/sim/failure.py": "mypyc makes no subclass of AssertionError",

@@ -37,7 +37,7 @@ _IN_BYTES: Final = 2
 _OF_POINTERS: Final = 6
 """What the items of a list are."""
 _PADDING: Final = tuple(bytes(count) for count in range(8))
-_CONSISTENCIES: Final = tuple(Consistency)
+_CONSISTENCIES: Final = {int(consistency): consistency for consistency in Consistency}
 
 
 def encode_read_request(request: ReadRequest) -> bytes:
@@ -69,17 +69,18 @@ def decode_read_request(message: bytes) -> ReadRequest | None:
     """The request in one framed message, None when it is not one of this layout."""
     if len(message) < 8 + 8 * _REQUEST_WORDS:
         return None
-    more, words, zero, root, request_id, shard, timeout_ms, epoch, which, near, read, consistency, place, kind = (
+    more, words, zero, root, request_id, shard, timeout_ms, epoch, which, near, read, number, place, kind = (
         _REQUEST.unpack_from(message)
     )
     if which != _READ or (more, zero, root, near, read, place) != (0, 0, _REQUEST_ROOT, 0, _REQUEST_READ, 1):
         return None
-    if len(message) != 8 + 8 * words or consistency >= len(_CONSISTENCIES):
+    consistency = _CONSISTENCIES.get(number)
+    if len(message) != 8 + 8 * words or consistency is None:
         return None
     keys: list[Any] = []
     if _unpack_items(message, _REQUEST_WORDS, kind, keys) != words:
         return None
-    return ReadRequest(request_id, shard, epoch, timeout_ms, _CONSISTENCIES[consistency], keys)
+    return ReadRequest(request_id, shard, epoch, timeout_ms, consistency, keys)
 
 
 def encode_read_reply(reply: ReadReply) -> bytes:
