@@ -1,7 +1,7 @@
 """What attrs would know of a value that is compiled; copied into a compiled tree as ``shardraft._described``.
 
 ``attrs.fields``, ``attrs.evolve``, ``attrs.asdict`` and ``attrs.has`` work on such a value as on any other, and so do
-``copy`` and ``pickle``.
+``copy``, ``pickle`` and ``match``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def describe(kind: Any, members: list[Member]) -> None:
     }
     described: Any = attrs.make_class(kind.__name__, fields)
     kind.__attrs_attrs__ = described.__attrs_attrs__
+    kind.__match_args__ = described.__match_args__  # type: ignore[misc]
     kind.__reduce__ = _reduce
 
 

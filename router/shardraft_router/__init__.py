@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shardraft.kv.requests import ChangeMembersReply, LearnerPlace, SnapshotReply, StatusReply, TransferReply
     from shardraft_router.admin import Admin
     from shardraft_router.opening import open_router
+    from shardraft_router.readings import Reading
     from shardraft_router.router import Router
     from shardraft_router.scan import Scan
     from shardraft_router.values import (
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
         HostUnreachable,
         Linearizable,
         Put,
-        Reading,
         ReadPolicy,
         Stale,
     )
@@ -92,9 +92,10 @@ _HOMES: Final = {
     "shardraft.kv.requests": "ChangeMembersReply LearnerPlace SnapshotReply StatusReply TransferReply",
     "shardraft_router.admin": "Admin",
     "shardraft_router.opening": "open_router",
+    "shardraft_router.readings": "Reading",
     "shardraft_router.router": "Router",
     "shardraft_router.scan": "Scan",
-    "shardraft_router.values": "AtLeast Bounded Delete HostUnreachable Linearizable Put Reading ReadPolicy Stale",
+    "shardraft_router.values": "AtLeast Bounded Delete HostUnreachable Linearizable Put ReadPolicy Stale",
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -34,7 +34,8 @@ from shardraft.kv.requests import (
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import NO_HOST, HostId, ShardId
 from shardraft_router.core import Question
-from shardraft_router.driver import Driver, now_us
+from shardraft_router.desk import now_us
+from shardraft_router.driver import Driver
 from shardraft_router.values import HostUnreachable
 
 _ATTEMPT_MS: Final = 1_200

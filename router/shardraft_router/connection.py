@@ -15,11 +15,10 @@ from shardraft.types import Endpoint
 from shardraft.wire.client import decode_reply
 from shardraft.wire.framing import FrameDecoder
 from shardraft.wire.hello import HELLO_BYTES_MAX, Hello, Role, decode_hello_reply, encode_hello
+from shardraft_router.channels import Channel
 from shardraft_router.endpoints import parse_endpoint
 from shardraft_router.waiting import Child, Signal
 
-RECEIVE_BYTES: Final = 256 << 10
-"""What one receive takes at most."""
 FRAME_BYTES_MAX: Final = 16 << 20
 """A longer reply closes the connection."""
 CONNECT_SECONDS_MAX: Final = 2.0
@@ -43,6 +42,10 @@ class ConnectionOwner(Protocol):
         """A signal of this event loop."""
         ...
 
+    def channel(self, stream: ByteStream) -> Channel:
+        """The cheapest way to send and receive on ``stream`` in this event loop."""
+        ...
+
     def guarded(self, child: Child) -> Child:
         """``child`` as a task of this event loop that no Ctrl-C is raised in."""
         ...
@@ -59,13 +62,31 @@ class ConnectionOwner(Protocol):
 
 
 class Outbox:
-    """Frames that wait for the writer. The core bounds them: so many batches and reads per shard are in flight."""
+    """Frames that go at once, or wait for the writer. The core bounds them: so many batches and reads are in flight."""
 
-    __slots__ = ("filled", "frames")
+    __slots__ = ("busy", "channel", "filled", "frames")
 
-    def __init__(self, filled: Signal) -> None:
+    def __init__(self, channel: Channel, filled: Signal) -> None:
+        self.channel = channel
         self.frames: list[bytes] = []
         self.filled = filled
+        self.busy = False
+        """Something waits for the writer, so what comes after it does too."""
+
+    def put(self, frames: bytes) -> None:
+        rest = frames if self.busy else self.channel.send_at_once(frames)
+        if rest:
+            self.busy = True
+            self.frames.append(rest)
+            self.filled.set()
+
+    async def keep_sending(self) -> None:
+        while True:
+            await self.filled.wait()
+            while self.frames:
+                frames, self.frames = self.frames, []
+                await self.channel.send(b"".join(frames))
+            self.busy = False
 
 
 class Connection:
@@ -79,11 +100,10 @@ class Connection:
         self._session: anyio.CancelScope | None = None
         self._reason = ""
 
-    def send(self, frame: bytes) -> None:
-        """Send a request; only between ``connected`` and ``disconnected``."""
+    def send(self, frames: bytes) -> None:
+        """Send requests; only between ``connected`` and ``disconnected``."""
         assert self._outbox is not None, f"{self.endpoint} is not connected"
-        self._outbox.frames.append(frame)
-        self._outbox.filled.set()
+        self._outbox.put(frames)
 
     def drop(self) -> None:
         """Close the connection, which the owner counts as disconnected already, and connect anew."""
@@ -157,13 +177,14 @@ class Connection:
         return reply.host, reply.tier
 
     async def _serve(self, stream: ByteStream, host: int, tier: int) -> None:
-        outbox = self._outbox = Outbox(self._owner.signal())
+        channel = self._owner.channel(stream)
+        outbox = self._outbox = Outbox(channel, self._owner.signal())
         try:
             async with anyio.create_task_group() as tasks:
                 self._session = tasks.cancel_scope
-                tasks.start_soon(self._owner.guarded(self._write), stream, outbox, tasks.cancel_scope)
+                tasks.start_soon(self._owner.guarded(self._write), outbox, tasks.cancel_scope)
                 self._owner.connected(self, host, tier)
-                await self._read(stream)
+                await self._read(channel)
                 # Told before anything is awaited, so that nothing more is sent into a closed connection.
                 self._end(outbox)
                 tasks.cancel_scope.cancel()
@@ -177,23 +198,20 @@ class Connection:
             self._outbox = None
             self._owner.disconnected(self, self._reason)
 
-    async def _read(self, stream: ByteStream) -> None:
+    async def _read(self, channel: Channel) -> None:
         """Hand over replies until the connection fails or the host sends what no host sends."""
         decoder = FrameDecoder(FRAME_BYTES_MAX)
         try:
             while True:
-                frames = decoder.feed(await stream.receive(RECEIVE_BYTES))
+                frames = decoder.feed(await channel.receive())
                 if frames:
                     self._owner.received(self, [decode_reply(frame) for frame in frames])
         except (anyio.EndOfStream, anyio.BrokenResourceError, ProtocolError) as error:
             self._reason = describe(error)
 
-    async def _write(self, stream: ByteStream, outbox: Outbox, session: anyio.CancelScope) -> None:
+    async def _write(self, outbox: Outbox, session: anyio.CancelScope) -> None:
         try:
-            while True:
-                await outbox.filled.wait()
-                frames, outbox.frames = outbox.frames, []
-                await stream.send(b"".join(frames))
+            await outbox.keep_sending()
         except anyio.BrokenResourceError as error:
             self._reason = describe(error)
             self._end(outbox)

@@ -6,45 +6,24 @@ shares a batch), one keeps time, and one per endpoint keeps a connection. None b
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Awaitable, Sequence
 from random import Random
-from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import ByteStream, TaskGroup
 
-from shardraft.errors import DeadlineExceeded, InvalidArgument, ShardraftError, Unavailable
-from shardraft.kv.requests import ClientReply, Consistency
-from shardraft.wire.client import CapnpBatchCodec, encode_request
+from shardraft.errors import DeadlineExceeded, ShardraftError, Unavailable
+from shardraft.kv.requests import ClientReply
+from shardraft.wire.client import CapnpBatchCodec
+from shardraft_router.channels import Channel
 from shardraft_router.connection import Connection
-from shardraft_router.core import NEVER_US, Call, Output, ReadCall, RouterCore, RouterLimits
-from shardraft_router.waiting import Child, Process, Signal, Waiting, waiting_here
-
-_CLOCK: Final = time.CLOCK_BOOTTIME
-
-
-def now_us() -> int:
-    """Microseconds of a clock that also runs while the machine is suspended."""
-    return time.clock_gettime_ns(_CLOCK) // 1000
-
-
-class Turn:
-    """A call that waits until fewer than ``in_flight_max`` are under way."""
-
-    __slots__ = ("waiter",)
-
-    def __init__(self) -> None:
-        self.waiter: Any = None
+from shardraft_router.core import NEVER_US, Call, Output, RouterCore, RouterLimits
+from shardraft_router.desk import Desk, Turn, encode_all, now_us
+from shardraft_router.waiting import Child, Signal, Waiting, waiting_here
 
 
 class Driver:
-    """The shell around one ``RouterCore``. ``begin`` and ``wait`` are what every call goes through.
-
-    ``in_flight`` counts the calls that tasks wait for; above ``in_flight_max`` further ones wait for their
-    turn, first come first served, within their own deadline.
-    """
+    """The shell around one ``RouterCore``: what waits, for tasks and for connections. Calls go through its ``desk``."""
 
     def __init__(
         self,
@@ -56,9 +35,6 @@ class Driver:
         entropy: bytes,
     ) -> None:
         self.limits = limits
-        self.timeout_us = self.check_timeout(timeout_seconds)
-        self.in_flight = 0
-        self.in_flight_max = in_flight_max
         self.random = Random(entropy[16:32])
         self.core = RouterCore(
             session=entropy[:16],
@@ -67,93 +43,47 @@ class Driver:
             codec=CapnpBatchCodec(),
             endpoints=endpoints,
         )
-        self._forks = Process.forks
         self._waiting: Waiting = waiting_here()
         self._flush_wanted = Signal(self._waiting)
         self._time_changed = Signal(self._waiting)
-        self._flush_scheduled = False
-        self._answers_first = False
+        self.desk = Desk(
+            self.core,
+            self._waiting,
+            timeout_seconds=timeout_seconds,
+            in_flight_max=in_flight_max,
+            flush=self._flush_wanted.set,
+        )
         self._stale_reads_under_way = 0
-        self._held: list[Call] = []
-        """Answered, and woken after the next flush."""
         self._tick_us = NEVER_US
-        self._turns: deque[Turn] = deque()
         self._connections: dict[str, Connection] = {}
         self._tasks: TaskGroup | None = None
         self._scope = anyio.CancelScope()
         self._finished = anyio.Event()
-        self._closed = False
-        self._fault: BaseException | None = None
 
     # --- calls
 
-    def check_timeout(self, timeout_seconds: float) -> int:
-        """A timeout in microseconds; InvalidArgument unless it is above 0 and at most ``timeout_ms_max``."""
-        longest = self.limits.timeout_ms_max / 1000
-        if not 0 < timeout_seconds <= longest:
-            raise InvalidArgument(f"timeout_seconds must be above 0 and at most {longest:g}, not {timeout_seconds!r}")
-        return max(1, round(timeout_seconds * 1e6))
-
     def begin(self, timeout_seconds: float | None) -> int:
-        """The deadline of a call that starts; RuntimeError where the router cannot be used."""
-        if self._forks != Process.forks:
-            raise RuntimeError("this Router belongs to the parent process; open one of its own after a fork")
-        self._waiting.check_caller()
-        if self._closed:
-            raise self._closed_error()
-        timeout_us = self.timeout_us if timeout_seconds is None else self.check_timeout(timeout_seconds)
-        return time.clock_gettime_ns(_CLOCK) // 1000 + timeout_us
-
-    def _closed_error(self) -> RuntimeError:
-        error = RuntimeError("the Router is closed" if self._fault is None else "the Router broke down")
-        error.__cause__ = self._fault
-        return error
+        """The deadline of a call that starts and takes no turn; RuntimeError where the router cannot be used."""
+        return self.desk.deadline_us(timeout_seconds)
 
     def wait(self, call: Call) -> Awaitable[None]:
         """Wait until ``call``, just submitted to the core, is done."""
-        self.in_flight += 1
-        if not self._flush_scheduled:
-            self.flush_soon()
-        return self._waiting.wait(call, self._abandon)
+        return self.desk.wait(call)
 
-    def flush_soon(self) -> None:
-        """Send what was submitted, together with all that is submitted before the loop comes round."""
-        self._flush_scheduled = True
-        self._flush_wanted.set()
-
-    def _abandon(self, call: Call) -> None:
-        if not call.done:
-            self.core.cancel(call)
-            self._leave()
-        elif call in self._held:  # Answered in the same moment, and not woken yet.
-            self._held.remove(call)
-            self._leave()
-
-    def _leave(self) -> None:
-        self.in_flight -= 1
-        if self._turns:
-            self._next_turn()
-
-    def _next_turn(self, _: object = None) -> None:
-        """Let the first in line go on if there is room. Whether it takes the room is seen at the next flush."""
-        while self._turns and self.in_flight < self.in_flight_max:
-            turn = self._turns.popleft()
-            if turn.waiter is not None:
-                self._waiting.wake(turn)
-                self.flush_soon()
-                return
-
-    async def take_turn(self, deadline_us: int) -> None:
-        """Wait while ``in_flight_max`` calls are under way; DeadlineExceeded if that takes too long."""
-        while self.in_flight >= self.in_flight_max:
+    async def take_turn(self, timeout_seconds: float | None) -> int:
+        """Wait while ``in_flight_max`` calls are under way; the deadline, DeadlineExceeded when it comes first."""
+        desk = self.desk
+        deadline_us = desk.deadline_us(timeout_seconds)
+        while desk.in_flight >= desk.in_flight_max:
             turn = Turn()
-            self._turns.append(turn)
+            desk.turns.append(turn)
             with anyio.move_on_after(max(0.0, (deadline_us - now_us()) / 1e6)) as scope:
-                await self._waiting.wait(turn, self._next_turn)
-            if self._closed:
-                raise self._closed_error()
+                await self._waiting.wait(turn, desk.next_turn)
+            if desk.closed:
+                raise desk.closed_error()
             if scope.cancelled_caught:
-                raise DeadlineExceeded(f"{self.in_flight} calls were under way all the time", applied="no")
+                raise DeadlineExceeded(f"{desk.in_flight} calls were under way all the time", applied="no")
+        return deadline_us
 
     # --- life
 
@@ -171,25 +101,24 @@ class Driver:
     @property
     def fault(self) -> BaseException | None:
         """What broke the router down: a bug, since every operating error is handled."""
-        return self._fault
+        return self.desk.fault
 
     def _end(self) -> None:
         """Fail all calls under way, and refuse further ones."""
-        self._closed = True
+        self.desk.closed = True
         self.core.close()
-        for call in self.core.take().completed:
+        failed = self.core.take().completed
+        for call in failed:
             if call.error is not None:
                 call.error = self._ended(call.error)
-            self._wake(call)
-        self._wake_held()
-        for turn in self._turns:
-            self._waiting.wake(turn)
-        self._turns.clear()
+        self.desk.wake(failed)
+        self.desk.wake_held()
+        self.desk.end_turns()
 
     def _ended(self, error: ShardraftError) -> ShardraftError:
-        state = "closed" if self._fault is None else "broke down"
+        state = "closed" if self.fault is None else "broke down"
         ended = Unavailable(f"the Router {state} while the call was under way", applied=error.applied)
-        ended.__cause__ = self._fault
+        ended.__cause__ = self.fault
         return ended
 
     async def _run(self) -> None:
@@ -201,7 +130,7 @@ class Driver:
                     tasks.start_soon(self.guarded(self._keep_time))
                     self.pump()
         except Exception as fault:  # Raised to every caller instead of ending the whole program.
-            self._fault = fault
+            self.desk.fault = fault
             self._end()
         except (KeyboardInterrupt, BaseExceptionGroup):
             self._end()  # A Ctrl-C met this task; whoever spawned it passes it on.
@@ -220,57 +149,30 @@ class Driver:
     def _carry_out(self, output: Output) -> None:
         core = self.core
         self._stale_reads_under_way = output.stale_reads_under_way
-        for endpoint, request in output.requests:
-            self._connections[endpoint].send(encode_request(request))
-        self._wake_completed(output.completed)
+        for endpoint, frames in encode_all(output.requests):
+            self._connections[endpoint].send(frames)
+        self.desk.wake_done(output.completed, output.stale_reads_under_way)
         for endpoint in output.drops:
             self._connections[endpoint].drop()
         if output.wanted is not None:
             self._connect_to(output.wanted)
-        if self._turns:
-            self._next_turn()
+        if self.desk.turns:
+            self.desk.next_turn()
         if core.next_deadline_us < self._tick_us:
             self._time_changed.set()
 
-    def _wake_completed(self, completed: list[Call]) -> None:
-        """Wake who waits. When many stale reads were answered at once and none is under way, only a half of them.
-
-        The other half follows when the next reads of the first have left. Woken all at once, tasks would be made to run
-        while no host has anything to do, and hosts would answer while no task does (decision 0014).
-        """
-        half = len(completed) // 2
-        are_many = half >= self.limits.paced_operations_min
-        if are_many and not self._stale_reads_under_way and _is_stale_read(completed[0]):
-            self._held += completed[half:]
-            del completed[half:]
-            self._answers_first = True
-            self.flush_soon()
-        for call in completed:
-            self._wake(call)
-
-    def _wake_held(self) -> None:
-        held, self._held = self._held, []
-        for call in held:
-            self._wake(call)
-
-    def _wake(self, call: Call) -> None:
-        # A call that is awaited in its turn, such as a page read ahead, has no waiter yet.
-        if call.waiter is not None:
-            self._waiting.wake(call)
-            self._leave()
-
     async def _keep_flushing(self) -> None:
+        desk = self.desk
         while True:
             await self._flush_wanted.wait()
-            if self._answers_first:
+            if desk.answers_first:
                 # Replies have woken tasks: what these ask for next joins this flush.
-                self._answers_first = False
+                desk.answers_first = False
                 await anyio.lowlevel.checkpoint()
-            self._flush_scheduled = False
+            desk.flush_scheduled = False
             self.pump()
-            if self._held:
-                await anyio.lowlevel.checkpoint()  # What leaves is handed to the sockets first.
-                self._wake_held()
+            # What leaves was handed to the sockets, or to tasks that were woken before these are.
+            desk.wake_held()
 
     async def _keep_time(self) -> None:
         core = self.core
@@ -290,7 +192,7 @@ class Driver:
         for endpoint in [endpoint for endpoint in self._connections if endpoint not in wanted]:
             self._connections.pop(endpoint).close()
             self.core.host_disconnected(endpoint, now_us(), "it is not needed")
-            self.flush_soon()
+            self.desk.flush_soon()
         for endpoint in wanted:
             if endpoint not in self._connections:
                 connection = self._connections[endpoint] = Connection(endpoint, self)
@@ -307,6 +209,9 @@ class Driver:
     def signal(self) -> Signal:
         return Signal(self._waiting)
 
+    def channel(self, stream: ByteStream) -> Channel:
+        return self._waiting.channel(stream)
+
     def guarded(self, child: Child) -> Child:
         return self._waiting.guarded(child)
 
@@ -321,20 +226,17 @@ class Driver:
     def received(self, connection: Connection, replies: Sequence[ClientReply]) -> None:
         """Replies arrived. Raises ``ProtocolError`` for one that answers nothing that was asked."""
         now = now_us()
-        if self._flush_scheduled and self._stale_reads_under_way >= self.limits.paced_operations_min:
+        desk = self.desk
+        if desk.flush_scheduled and self._stale_reads_under_way >= self.limits.paced_operations_min:
             self.pump()  # Reads that wait to leave need not wait for those that these answers bring.
         for reply in replies:
             self.core.received(connection.endpoint, reply, now)
         self._carry_out(self.core.take())
         if self.core.wants_flush:
-            self._answers_first = True
-            self.flush_soon()
+            desk.answers_first = True
+            desk.flush_soon()
 
     def disconnected(self, connection: Connection, reason: str) -> None:
         """It is gone, or could not be made."""
         self.core.host_disconnected(connection.endpoint, now_us(), reason)
         self.pump()
-
-
-def _is_stale_read(call: Call) -> bool:
-    return isinstance(call, ReadCall) and call.consistency is Consistency.STALE

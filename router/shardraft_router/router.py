@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from shardraft.errors import PartialWrite, ShardraftError
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT
@@ -10,22 +11,21 @@ from shardraft.kv.requests import Consistency, LearnerPlace, MapRequest, StatusR
 from shardraft_router.admin import Admin
 from shardraft_router.core import Call, HostCall, Question, WriteCall, WriteGroup
 from shardraft_router.core.checks import check_scan
-from shardraft_router.driver import Driver, now_us
+from shardraft_router.driver import Driver
+from shardraft_router.readings import Reading, reading_of
 from shardraft_router.scan import Scan
 from shardraft_router.values import (
     LINEARIZABLE,
     Delete,
     HostUnreachable,
     Put,
-    Reading,
     ReadPolicy,
     condition_of,
     consistency_of,
     operation_of,
 )
 
-_RHO_PPM = 1_000
-"""Clocks run at rates this near to each other (PROTOCOL, "Defaults")."""
+_LINEARIZABLE: Final = Consistency.LINEARIZABLE
 
 
 class Router:
@@ -47,17 +47,17 @@ class Router:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self._desk = driver.desk
+        self._core = driver.core
 
     # --- single keys
 
     async def get(self, key: bytes, *, timeout_seconds: float | None = None) -> bytes | None:
         """The value of ``key``, None when it is absent. Linearizable."""
-        driver = self._driver
-        deadline_us = driver.begin(timeout_seconds)
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
-        call = driver.core.read(key, Consistency.LINEARIZABLE, deadline_us)
-        await driver.wait(call)
+        desk = self._desk
+        deadline_us = desk.begin(timeout_seconds) or await self._driver.take_turn(timeout_seconds)
+        call = self._core.read(key, _LINEARIZABLE, deadline_us)
+        await desk.wait(call)
         if call.error is not None:
             raise call.error
         return call.values[0]
@@ -70,23 +70,14 @@ class Router:
         timeout_seconds: float | None = None,
     ) -> Reading:
         """The value of ``key`` as fresh as ``policy`` asks, with its revision and where it came from."""
-        driver = self._driver
+        desk = self._desk
         consistency = consistency_of(policy)
-        deadline_us = driver.begin(timeout_seconds)
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
-        call = driver.core.read(key, consistency, deadline_us)
-        await driver.wait(call)
+        deadline_us = desk.begin(timeout_seconds) or await self._driver.take_turn(timeout_seconds)
+        call = self._core.read(key, consistency, deadline_us)
+        await desk.wait(call)
         if call.error is not None:
             raise call.error
-        age_seconds = None
-        if call.age_us is not None:
-            # The clock that measured the last hop may run slower than it should.
-            waited_us = (now_us() - call.completed_us) / (1 - _RHO_PPM / 1e6)
-            age_seconds = (call.age_us + waited_us) / 1e6
-        value = call.values[0]
-        revision = None if value is None else call.revisions[0]
-        return Reading(value, revision, call.applied_index, age_seconds, call.served_by, call.tier)
+        return reading_of(call)
 
     async def put(
         self,
@@ -102,15 +93,13 @@ class Router:
         With ``if_revision`` only if the key is at that revision (0: absent), with ``if_absent`` only if it is
         absent; else ``Conflict``, whose ``found_revision`` says where the key is.
         """
-        driver = self._driver
+        desk = self._desk
         condition = ANY_REVISION
         if if_revision is not None or if_absent:
             condition = condition_of(if_revision, if_absent)
-        deadline_us = driver.begin(timeout_seconds)
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
-        call = driver.core.write(PUT, key, value, condition, deadline_us)
-        await driver.wait(call)
+        deadline_us = desk.begin(timeout_seconds) or await self._driver.take_turn(timeout_seconds)
+        call = self._core.write(PUT, key, value, condition, deadline_us)
+        await desk.wait(call)
         if call.error is not None:
             raise call.error
         return call.revision
@@ -122,13 +111,11 @@ class Router:
 
         With ``if_revision`` only if the key is at that revision, else ``Conflict``.
         """
-        driver = self._driver
+        desk = self._desk
         condition = condition_of(if_revision, False)
-        deadline_us = driver.begin(timeout_seconds)
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
-        call = driver.core.write(DELETE, key, b"", condition, deadline_us)
-        await driver.wait(call)
+        deadline_us = desk.begin(timeout_seconds) or await self._driver.take_turn(timeout_seconds)
+        call = self._core.write(DELETE, key, b"", condition, deadline_us)
+        await desk.wait(call)
         if call.error is not None:
             raise call.error
         return call.revision or None
@@ -145,14 +132,13 @@ class Router:
         """The values of those ``keys`` that exist, in the order asked for; each is read by itself (no snapshot)."""
         wanted = _no_text(keys, "keys")
         consistency = consistency_of(policy)
-        driver = self._driver
-        deadline_us = driver.begin(timeout_seconds)
+        desk = self._desk
+        deadline_us = desk.begin(timeout_seconds)
         if not wanted:
             return {}
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
-        group = driver.core.read_many(list(wanted), consistency, deadline_us)
-        await driver.wait(group)
+        deadline_us = deadline_us or await self._driver.take_turn(timeout_seconds)
+        group = self._core.read_many(list(wanted), consistency, deadline_us)
+        await desk.wait(group)
         if group.error is not None:
             raise group.error
         found = group.found()
@@ -166,14 +152,13 @@ class Router:
         """
         if not isinstance(items, Mapping):
             raise TypeError(f"put_many takes a mapping of keys to values, not {type(items).__name__}")
-        driver = self._driver
-        deadline_us = driver.begin(timeout_seconds)
+        desk = self._desk
+        deadline_us = desk.begin(timeout_seconds)
         if not items:
             return {}
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
-        group = driver.core.write_many(PUT, list(items.items()), deadline_us)
-        await driver.wait(group)
+        deadline_us = deadline_us or await self._driver.take_turn(timeout_seconds)
+        group = self._core.write_many(PUT, list(items.items()), deadline_us)
+        await desk.wait(group)
         return _revisions(group)
 
     async def batch(self, writes: Sequence[Put | Delete], *, timeout_seconds: float | None = None) -> tuple[int, ...]:
@@ -183,12 +168,10 @@ class Router:
         ``Conflict`` when a condition does not hold, ``TooLarge`` for more than 4,096 writes or 4 MiB.
         """
         operations = [operation_of(write) for write in writes]
-        driver = self._driver
-        deadline_us = driver.begin(timeout_seconds)
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
-        call = driver.core.write_atomic(operations, deadline_us)
-        await driver.wait(call)
+        desk = self._desk
+        deadline_us = desk.begin(timeout_seconds) or await self._driver.take_turn(timeout_seconds)
+        call = self._core.write_atomic(operations, deadline_us)
+        await desk.wait(call)
         if call.error is not None:
             raise call.error
         return call.revisions

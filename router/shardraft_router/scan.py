@@ -72,14 +72,13 @@ class Scan:
     async def _next_page(self) -> bool:
         """Whether there are entries; False also when the scan has just ended."""
         driver = self._driver
-        deadline_us = driver.begin(self._timeout_seconds)
-        if driver.in_flight >= driver.in_flight_max:
-            await driver.take_turn(deadline_us)
+        timeout_seconds = self._timeout_seconds
+        deadline_us = driver.desk.begin(timeout_seconds) or await driver.take_turn(timeout_seconds)
         if self._cursor is None:
             self._cursor = await self._plan(deadline_us)
         while (call := self._cursor.step(deadline_us)) is not None:
             await driver.wait(call)
-        driver.flush_soon()  # The next pages were asked for already.
+        driver.desk.flush_soon()  # The next pages were asked for already.
         entries = self._cursor.take()
         self._entries = iter(entries)
         self._closed = self._cursor.finished and not entries

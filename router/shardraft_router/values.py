@@ -56,24 +56,7 @@ class AtLeast:
 LINEARIZABLE: Final = Linearizable()
 """The policy of a read that names none."""
 ReadPolicy: TypeAlias = Linearizable | Stale | Bounded | AtLeast
-
-
-@attrs.frozen(slots=True)
-class Reading:
-    """A read's answer and where it came from.
-
-    ``value`` and ``revision`` are None when the key is absent. ``applied_index`` is how far the replica
-    had applied its shard's log. ``age_seconds`` is an upper bound of the answer's age that holds when the
-    call returns, None when the replica could not prove one. ``served_by`` is the replica's "HOST:PORT",
-    ``tier`` its place in the read tree (0: a voter).
-    """
-
-    value: bytes | None
-    revision: int | None
-    applied_index: int
-    age_seconds: float | None
-    served_by: str
-    tier: int
+_OFFERED: Final[dict[type, Consistency]] = {Linearizable: Consistency.LINEARIZABLE, Stale: Consistency.STALE}
 
 
 @attrs.frozen(slots=True)
@@ -86,6 +69,9 @@ class HostUnreachable:
 
 def consistency_of(policy: ReadPolicy) -> Consistency:
     """How a policy travels; InvalidArgument for one that no host offers, TypeError for what is none."""
+    consistency = _OFFERED.get(type(policy))
+    if consistency is not None:
+        return consistency
     if isinstance(policy, Linearizable):
         return Consistency.LINEARIZABLE
     if isinstance(policy, Stale):

@@ -16,10 +16,13 @@ The contract, tested for both forms:
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
+
+from anyio.abc import ByteStream
+
+from shardraft_router.channels import Channel
 
 
 class Awaited(Protocol):
@@ -57,6 +60,10 @@ class Waiting(Protocol):
 
     def interrupt(self) -> None:
         """Pass a Ctrl-C on that met a task which is not guarded."""
+        ...
+
+    def channel(self, stream: ByteStream) -> Channel:
+        """The cheapest way to send and receive on a connection."""
         ...
 
 
@@ -98,17 +105,3 @@ def waiting_here() -> Waiting:
 
 def elsewhere(what: str) -> RuntimeError:
     return RuntimeError(f"this Router was opened in another {what}; open one in each {what} that needs one")
-
-
-class Process:
-    """This process. A fork shares its parent's connections and must not use them."""
-
-    forks = 0
-    """How often a forebear of this process was forked since it loaded this module."""
-
-
-def _count_fork() -> None:
-    Process.forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from anyio.abc import ByteStream
+
+from shardraft_router.channels import Channel, StreamChannel
 from shardraft_router.waiting import Awaited, Child, elsewhere
 
 
@@ -53,3 +56,6 @@ class AsyncioWaiting:
 
     def interrupt(self) -> None:
         raise KeyboardInterrupt  # The loop passes it on to whoever runs it.
+
+    def channel(self, stream: ByteStream) -> Channel:
+        return StreamChannel(stream)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from threading import get_ident
 from typing import Any, Final
 
+from anyio.abc import ByteStream
 from outcome import Outcome
 from trio.lowlevel import (
     Abort,
@@ -14,10 +15,13 @@ from trio.lowlevel import (
     enable_ki_protection,
     reschedule,
     spawn_system_task,
+    wait_readable,
     wait_task_rescheduled,
 )
 
-from shardraft_router.waiting import Awaited, Child, elsewhere
+from shardraft_router.berths import Berths
+from shardraft_router.channels import Channel, SocketChannel
+from shardraft_router.waiting import Child
 
 
 class _Woken(Outcome[None]):
@@ -36,31 +40,41 @@ class _Woken(Outcome[None]):
 _WOKEN: Final = _Woken()
 
 
+@types.coroutine
+def _yielding(trap: Any) -> Generator[Any, Any, None]:
+    """Park the running task. Whoever is cancelled is given another outcome, which raises."""
+    outcome = yield trap
+    if outcome is not _WOKEN:
+        outcome.unwrap()
+
+
+def _trap_of(abort: Callable[[Any], Abort]) -> Any:
+    """What ``wait_task_rescheduled`` yields; trio takes out ``abort`` and keeps nothing else, so it serves again."""
+    waiting = wait_task_rescheduled(abort)
+    trap = waiting.send(None)
+    waiting.close()
+    return trap
+
+
 class TrioWaiting:
-    """The ``Waiting`` contract on ``trio.lowlevel``."""
+    """The ``Waiting`` contract on ``trio.lowlevel``.
+
+    A thread runs one trio loop at a time, and a router does not outlive the one it was opened in, so callers are told
+    apart by their thread.
+    """
 
     def __init__(self) -> None:
-        self._thread = get_ident()
-
-    def check_caller(self) -> None:
-        # A thread runs one trio loop at a time, and a router does not outlive the one it was opened in.
-        if get_ident() != self._thread:
-            raise elsewhere("thread")
-
-    def wait(self, call: Awaited, abandon: Callable[[Any], object]) -> Awaitable[None]:
-        def abort(_: Callable[[], object]) -> Abort:
-            call.waiter = None
-            abandon(call)
-            return Abort.SUCCEEDED
-
-        call.waiter = current_task()
-        return wait_task_rescheduled(abort)
-
-    def wake(self, call: Awaited) -> None:
-        task = call.waiter
-        if task is not None:
-            call.waiter = None
-            reschedule(task, _WOKEN)
+        berths = Berths(
+            current_task=current_task,
+            reschedule=reschedule,
+            yielding=_yielding,
+            trap_of=_trap_of,
+            woken=_WOKEN,
+            aborted=Abort.SUCCEEDED,
+        )
+        self.check_caller = berths.check_caller
+        self.wait = berths.wait
+        self.wake = berths.wake
 
     def spawn(self, main: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
@@ -83,3 +97,6 @@ class TrioWaiting:
     def interrupt(self) -> None:
         # The caller is protected, so trio raises the repeated signal in the main task.
         signal.raise_signal(signal.SIGINT)
+
+    def channel(self, stream: ByteStream) -> Channel:
+        return SocketChannel(stream, wait_readable)

@@ -15,6 +15,7 @@ from shardraft.shards.keyspace import (
     KeyRange,
     Partitioning,
     routing_key,
+    slot_heads,
     slot_of,
     split_evenly,
 )
@@ -67,6 +68,7 @@ class ShardMap:
     # Look-up tables, derived from the fields above once, because the router looks up every operation.
     _starts: list[bytes] = attrs.field(init=False, eq=False, repr=False)
     _by_slot: tuple[Shard, ...] = attrs.field(init=False, eq=False, repr=False)
+    _slot_heads: tuple[bytes, ...] = attrs.field(init=False, eq=False, repr=False)
     _by_id: dict[ShardId, Shard] = attrs.field(init=False, eq=False, repr=False)
     _host_by_id: dict[HostId, HostPlace] = attrs.field(init=False, eq=False, repr=False)
 
@@ -80,6 +82,7 @@ class ShardMap:
         for shard in self.shards:
             _check_shard(shard, self._host_by_id)
         object.__setattr__(self, "_by_slot", self._slot_table())
+        object.__setattr__(self, "_slot_heads", slot_heads(self.slots))
 
     def _slot_table(self) -> tuple[Shard, ...]:
         if self.partitioning is not Partitioning.HASH:
@@ -152,7 +155,7 @@ class ShardMap:
         by_slot = self._by_slot
         if by_slot:
             slot = slot_of(key, self.slots)
-            return by_slot[slot], slot.to_bytes(SLOT_BYTES, "big") + key
+            return by_slot[slot], self._slot_heads[slot] + key
         return self.shard_of(key), key
 
     def routing_key(self, key: bytes) -> bytes:

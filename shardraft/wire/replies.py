@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from shardraft.errors import ErrorCode, ProtocolError
@@ -26,6 +26,7 @@ from shardraft.kv.requests import (
 )
 from shardraft.types import INTEGER_MAX
 from shardraft.wire.maps import read_membership, read_shard_map, shard_map_bytes, write_membership, write_shard_map
+from shardraft.wire.reads import decode_read_reply, encode_read_reply
 from shardraft.wire.refusals import read_error, write_error
 from shardraft.wire.schema import MALFORMED, data_list, items_bytes, load, open_message, pack_numbers, unpack_numbers
 
@@ -43,6 +44,9 @@ def decode_reply(frame: bytes) -> ClientReply:
     Raises ``ProtocolError``: UNIMPLEMENTED for a reply of a kind that this program does not know,
     INVALID_ARGUMENT for bytes that are no reply.
     """
+    read = decode_read_reply(frame)
+    if read is not None:
+        return read
     try:
         return _read_reply(open_message(load("client").Reply, frame))
     except MALFORMED:
@@ -93,22 +97,6 @@ def _decode_write(request_id: int, write: Any) -> ClientReply:
     if len(found) > len(outcomes) or (revisions and len(revisions) != len(outcomes)):
         raise ValueError("columns of different lengths")
     return WriteReply(request_id, BatchResult(write.firstRevision, outcomes, found, revisions))
-
-
-def _encode_read(reply: ReadReply) -> bytes:
-    # An absent key's revision is 0, so presence needs no column of its own.
-    values: Sequence[Any] = reply.values
-    if None in values:
-        values = [b"" if value is None else value for value in values]
-    message = _begin(reply.request_id, items_bytes(values) // 8 + len(values))
-    read = message.init("read")
-    read.appliedIndex = reply.applied_index
-    if reply.age_us is not None:
-        read.ageUs = reply.age_us
-    read.tier = reply.tier
-    read.values = values
-    read.revisions = pack_numbers(reply.revisions)
-    return _framed(message)
 
 
 def _decode_read(request_id: int, read: Any) -> ClientReply:
@@ -313,7 +301,7 @@ def _decode_error(request_id: int, reader: Any) -> ClientReply:
 
 _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
     WriteReply: _encode_write,
-    ReadReply: _encode_read,
+    ReadReply: encode_read_reply,
     ScanReply: _encode_scan,
     MapReply: _encode_map,
     StatusReply: _encode_status,

@@ -19,7 +19,8 @@ from shardraft.kv.requests import (
     TransferRequest,
     WriteRequest,
 )
-from shardraft.wire.schema import MALFORMED, data_list, items_bytes, load, open_message
+from shardraft.wire.reads import decode_read_request, encode_read_request
+from shardraft.wire.schema import MALFORMED, data_list, load, open_message
 
 _FIXED_WORDS: Final = 24
 _CONSISTENCIES: Final = {int(consistency): consistency for consistency in Consistency}
@@ -41,7 +42,7 @@ def encode_request(request: ClientRequest) -> bytes:
     if isinstance(request, WriteRequest):
         return _encode_write(request)
     if isinstance(request, ReadRequest):
-        return _encode_read(request)
+        return encode_read_request(request)
     if isinstance(request, ScanRequest):
         return _encode_scan(request)
     if isinstance(request, TransferRequest | SnapshotRequest | ChangeMembersRequest):
@@ -65,6 +66,9 @@ def decode_request(frame: bytes) -> ClientRequest:
     Raises ``UnknownRequest`` for one of a newer program, and ``ProtocolError`` (INVALID_ARGUMENT) for
     bytes that are no request.
     """
+    read = decode_read_request(frame)
+    if read is not None:
+        return read
     try:
         return _read_request(open_message(load("client").Request, frame))
     except MALFORMED:
@@ -84,7 +88,7 @@ def _read_request(message: Any) -> ClientRequest:
     return decode(request_id, message)
 
 
-def _begin(request: WriteRequest | ReadRequest | ScanRequest, words: int) -> Any:
+def _begin(request: WriteRequest | ScanRequest, words: int) -> Any:
     message = load("client").Request.new_message(_FIXED_WORDS + words)
     message.requestId = request.request_id
     message.shard = request.shard
@@ -101,14 +105,6 @@ def _framed(message: Any) -> bytes:
 def _encode_write(request: WriteRequest) -> bytes:
     message = _begin(request, len(request.payload) // 8)
     message.write = request.payload
-    return _framed(message)
-
-
-def _encode_read(request: ReadRequest) -> bytes:
-    message = _begin(request, items_bytes(request.keys) // 8)
-    read = message.init("read")
-    read.consistency = int(request.consistency)
-    read.keys = request.keys
     return _framed(message)
 
 

@@ -129,6 +129,15 @@ def test_attrs_knows_the_fields(made: Any) -> None:
     assert attrs.asdict(made.ByName(first=1)) == {"first": 1, "second": 2}
 
 
+def test_values_are_matched_by_place(made: Any) -> None:
+    match made.Longer(1, (2,), by_name=3):
+        case made.Longer(term, entries):
+            assert (term, entries) == (1, (2,))
+        case _:
+            pytest.fail("it does not match")
+    assert made.ByName.__match_args__ == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -103,6 +103,51 @@ async def test_a_wait_woken_and_cancelled_at_once_either_returns_or_is_abandoned
     assert len(watched.abandoned) + len(watched.returned) == 1
 
 
+async def test_who_waits_where_another_was_woken_is_told_apart_from_that_one() -> None:
+    """Under trio a place is free as soon as its task is woken: what is cancelled then must be the right wait."""
+    watched, first, second = Watched(), Awaited(), Awaited()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watched.wait, first)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(watched.wait, second)
+            watched.waiting.wake(first)
+            await anyio.wait_all_tasks_blocked()
+            assert watched.returned == [first]
+            scope.cancel()
+    assert watched.abandoned == [second]
+    assert watched.returned == [first]
+
+
+async def test_waits_that_follow_each_other_keep_apart() -> None:
+    watched, calls = Watched(), [Awaited() for _ in range(12)]
+    for place, call in enumerate(calls):
+        other = Awaited()
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as cancelled:
+                    cancelled.start_soon(watched.wait, call)
+                    await anyio.wait_all_tasks_blocked()
+                    tasks.start_soon(watched.wait, other)
+                    await anyio.wait_all_tasks_blocked()
+                    if place % 3:
+                        watched.waiting.wake(call)
+                    else:
+                        scope.cancel()
+            assert other.waiter is not None
+            watched.waiting.wake(other)
+        assert watched.returned.pop() is other
+    assert watched.abandoned == calls[::3]
+    assert watched.returned == [call for place, call in enumerate(calls) if place % 3]
+    async with anyio.create_task_group() as tasks:
+        for call in calls:
+            tasks.start_soon(watched.wait, call)
+        await anyio.wait_all_tasks_blocked()
+        assert len({id(call.waiter) for call in calls}) == len(calls)
+        for call in calls:
+            watched.waiting.wake(call)
+
+
 async def test_a_timeout_ends_a_wait() -> None:
     watched, call = Watched(), Awaited()
     with anyio.move_on_after(0.01) as scope:

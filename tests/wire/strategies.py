@@ -122,9 +122,10 @@ def batch_results(draw: st.DrawFn) -> BatchResult:
 
 
 consistencies = st.sampled_from(Consistency)
+read_requests = st.builds(ReadRequest, u64, u32, u64, u32, consistencies, st.lists(data, max_size=20))
 requests = st.one_of(
     st.builds(WriteRequest, u64, u32, u64, u32, data),
-    st.builds(ReadRequest, u64, u32, u64, u32, consistencies, st.lists(data, max_size=20)),
+    read_requests,
     st.builds(ScanRequest, u64, u32, u64, u32, consistencies, data, data, u32, st.booleans()),
     st.builds(MapRequest, u64),
     st.builds(StatusRequest, u64),
