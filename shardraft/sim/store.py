@@ -237,7 +237,7 @@ class SimStore:
         """The second half."""
         del self.logs[shard]
 
-    # The log environment.
+    # The log.
 
     def commit_log(self, batches: list[LogBatch]) -> None:
         """Write several turns' batches, in order."""

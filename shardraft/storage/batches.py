@@ -11,6 +11,11 @@ from shardraft.storage.shard_logs import ShardLogs, base_item, hard_state_item, 
 from shardraft.types import Index, ShardId, Term
 
 
+def bytes_of(batch: LogBatch) -> int:
+    """The encoded bytes of the entries of a batch."""
+    return sum([len(entry.encoded) for write in batch.writes for entry in write.entries])
+
+
 def add_batches(block: Block, logs: ShardLogs, batches: Sequence[LogBatch]) -> None:
     """Add the items of the batches of one commit; asserts that they fit what is there and each other."""
     making = _Making(block, logs)

@@ -2,10 +2,11 @@
 
 Everything is little-endian. A block::
 
-    checksum u32 | format u8 | 0 u8 | 0 u16 | segment u32 | number u32 | body_bytes u32 | body | body_checksum u32
+    0xB1 u8 | format u8 | 0 u16 | segment u32 | number u32 | body_bytes u32 | checksum u32
+    | body | body_checksum u32 | 0xE1 u8
 
-The first checksum is CRC-32 over the rest of the header, so that the length of a block can be trusted when its body
-cannot; the second, over the body, stands last so that no block ends with zeros. ``number`` counts the blocks of a
+The first checksum is CRC-32 over the header before it, so that the length of a block can be trusted when its body
+cannot. No block begins or ends with a zero, which is what was not written yet. ``number`` counts the blocks of a
 segment from 0. The body is a sequence of items, each::
 
     kind u8 | 0 u8 | 0 u16 | content_bytes u32 | content
@@ -40,16 +41,18 @@ import attrs
 from shardraft.errors import StorageError
 
 FORMAT_VERSION: Final = 1
-_HEADER: Final = struct.Struct("<IBBHIII")
+_BEGIN: Final = 0xB1
+_END: Final = 0xE1
 _CHECKED_HEADER: Final = struct.Struct("<BBHIII")
 _CHECKSUM: Final = struct.Struct("<I")
+_TRAILER: Final = struct.Struct("<IB")
 _ITEM: Final = struct.Struct("<BBHI")
-BLOCK_HEADER_BYTES: Final = _HEADER.size
-BLOCK_EXTRA_BYTES: Final = _HEADER.size + _CHECKSUM.size
+BLOCK_HEADER_BYTES: Final = _CHECKED_HEADER.size + _CHECKSUM.size
+BLOCK_EXTRA_BYTES: Final = BLOCK_HEADER_BYTES + _TRAILER.size
 """What a block has besides its body."""
 ITEM_HEADER_BYTES: Final = _ITEM.size
 BODY_BYTES_MAX: Final = 1 << 30
-"""A commit is much smaller: what all shards of a host may have waiting is limited. More is a bug of the caller."""
+"""A turn's batch is much smaller: what the shards of a host may have waiting is limited. More is a caller's bug."""
 
 
 class ItemKind(IntEnum):
@@ -90,11 +93,11 @@ class Block:
         self.block_bytes += ITEM_HEADER_BYTES + len(content)
 
     def encode(self, segment: int, number: int) -> tuple[bytes, bytes, bytes]:
-        """Header, body, and the checksum behind it."""
+        """Header, body, and what stands behind it."""
         body = b"".join(self._parts)
         assert len(body) <= BODY_BYTES_MAX, "a commit is no larger than what may wait"
-        checked = _CHECKED_HEADER.pack(FORMAT_VERSION, 0, 0, segment, number, len(body))
-        return _CHECKSUM.pack(crc32(checked)) + checked, body, _CHECKSUM.pack(crc32(body))
+        checked = _CHECKED_HEADER.pack(_BEGIN, FORMAT_VERSION, 0, segment, number, len(body))
+        return checked + _CHECKSUM.pack(crc32(checked)), body, _TRAILER.pack(crc32(body), _END)
 
 
 @attrs.frozen(slots=True)
@@ -110,8 +113,9 @@ def read_header(content: bytes, at: int) -> BlockHeader | None:
     """The header at ``at``; None where none is, or a damaged one. Raises ``StorageError`` for a newer format."""
     if at + BLOCK_HEADER_BYTES > len(content):
         return None
-    checksum, version, _, _, segment, number, body_bytes = _HEADER.unpack_from(content, at)
-    if crc32(memoryview(content)[at + 4 : at + BLOCK_HEADER_BYTES]) != checksum:
+    begin, version, _, segment, number, body_bytes = _CHECKED_HEADER.unpack_from(content, at)
+    checksum_at = at + _CHECKED_HEADER.size
+    if begin != _BEGIN or crc32(content[at:checksum_at]) != _CHECKSUM.unpack_from(content, checksum_at)[0]:
         return None
     if version != FORMAT_VERSION:
         raise StorageError(
@@ -125,10 +129,22 @@ def read_body(content: bytes, at: int, header: BlockHeader) -> bytes | None:
     """The body behind the header at ``at``; None when it is not whole, or damaged."""
     begin = at + BLOCK_HEADER_BYTES
     end = begin + header.body_bytes
-    if end + _CHECKSUM.size > len(content):
+    if end + _TRAILER.size > len(content):
         return None
     body = content[begin:end]
-    return body if crc32(body) == _CHECKSUM.unpack_from(content, end)[0] else None
+    return body if (crc32(body), _END) == _TRAILER.unpack_from(content, end) else None
+
+
+def holds_later_block(rest: bytes, segment: int, number: int) -> bool:
+    """Whether the header of a block of ``segment`` above ``number`` stands anywhere in ``rest``."""
+    begin = _CHECKED_HEADER.pack(_BEGIN, FORMAT_VERSION, 0, segment, 0, 0)[:8]
+    at = rest.find(begin)
+    while at >= 0:
+        header = read_header(rest, at)
+        if header is not None and header.number > number:
+            return True
+        at = rest.find(begin, at + 1)
+    return False
 
 
 def items(body: bytes) -> Iterator[tuple[int, int, int]]:

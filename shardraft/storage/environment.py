@@ -173,5 +173,8 @@ def explain_failure(path: Path, error: Exception) -> str:
 
 def _disk_is_full(path: Path) -> bool:
     # LMDB reports a short write as an I/O error (seen with 0.9.36), so the disk itself is asked.
-    status = os.statvfs(path)
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return False  # A disk that fails may fail here too; the error that is explained says more.
     return status.f_bavail * status.f_frsize < _DISK_FULL_BYTES

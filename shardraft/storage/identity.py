@@ -1,16 +1,16 @@
-"""Whose disk it is: the identity file, the same identity in both environments, and the start that raises it.
+"""Whose disk it is: the identity file, the same identity in log and state, and the start that raises it.
 
 An identity stands in three places and they must agree, since a voter that starts from a blank, foreign or
 older disk votes twice (PROTOCOL, "Log, state, snapshots"). Each start moves all three to the next
 incarnation with another boot nonce, in four steps, each durable before the next:
 
 1. ``identity.starting`` is written with the next identity,
-2. the log environment takes it over,
-3. the state environment takes it over,
+2. the log takes it over,
+3. the state takes it over,
 4. ``identity.starting`` is renamed to ``identity``.
 
-After a crash in between, each environment holds the identity of one of the two files, and the next start
-finishes the steps first. An environment with any other identity does not belong here.
+After a crash in between, each of the two holds the identity of one of the two files, and the next start
+finishes the steps first. A log or a state with any other identity does not belong here.
 """
 
 from __future__ import annotations
@@ -39,12 +39,17 @@ from shardraft.wire.stored import decode_identity, encode_identity
 _NAMES_IN_BLANK: Final = frozenset({LOCK_NAME, CREATING_NAME, f"{CREATING_NAME}.tmp", "lost+found"})
 
 
-class IdentityHolder(Protocol):
-    """An environment, as far as it knows whom it belongs to."""
+class IdentityBearer(Protocol):
+    """The log or the state, as far as it knows whom it belongs to."""
 
-    path: Path
+    @property
+    def path(self) -> Path: ...
 
     def read_identity(self) -> Identity: ...
+
+
+class IdentityHolder(IdentityBearer, Protocol):
+    """One that takes over the identity of a start."""
 
     def write_identity(self, identity: Identity) -> None: ...
 
@@ -193,20 +198,21 @@ def begin_incarnation(
     """Check that all three places agree, then move them to the next incarnation, which is returned."""
     starting = read_identity_file(directory.starting)
     if starting is not None:
-        _check_holders(directory, (current, starting), holders)
+        check_holders(directory, (current, starting), holders)
         _finish(directory, starting, holders)
         current = starting
     else:
-        _check_holders(directory, (current,), holders)
+        check_holders(directory, (current,), holders)
     following = Identity(current.cluster_id, current.host, current.incarnation + 1, boot_nonce)
     replace_file(directory.starting, encode_identity(following))
     _finish(directory, following, holders)
     return following
 
 
-def _check_holders(
-    directory: DataDirectory, expected: tuple[Identity, ...], holders: tuple[IdentityHolder, ...]
+def check_holders(
+    directory: DataDirectory, expected: tuple[Identity, ...], holders: tuple[IdentityBearer, ...]
 ) -> None:
+    """Raises ``StorageError`` unless each holder has one of the ``expected`` identities, the newest of them last."""
     if any((its.cluster_id, its.host) != (expected[0].cluster_id, expected[0].host) for its in expected):
         raise StorageError(f"{directory.starting} belongs to another host than {directory.identity}: {REPLACE_HOST}")
     for holder in holders:

@@ -19,7 +19,7 @@ import attrs
 from shardraft.errors import StorageError
 from shardraft.host.turn import LogBatch
 from shardraft.raft.ready import HardState, LogSummary
-from shardraft.storage.batches import add_batches
+from shardraft.storage.batches import add_batches, bytes_of
 from shardraft.storage.blocks import Block, ItemKind
 from shardraft.storage.directory import replace_file
 from shardraft.storage.environment import explain_failure
@@ -40,6 +40,8 @@ from shardraft.storage.shard_logs import (
 from shardraft.types import Identity, Index, ShardId, Term
 from shardraft.wire.stored import decode_identity, encode_identity
 
+BLOCK_BYTES_MAX: Final = 64 << 20
+"""A commit of more bytes of entries is written as several blocks, each of whole batches and each with a sync."""
 _IDENTITY_NAME: Final = "identity"
 
 
@@ -125,6 +127,8 @@ class SegmentedLog:
 
     def recover(self) -> dict[ShardId, StoredLog]:
         """Every log as it was found, with what a crash left cleared away. Raises ``StorageError``."""
+        if self._failure is not None:
+            raise StorageError(self._failure)
         self.close()
         if self._found is None:
             self.inspect()
@@ -133,7 +137,7 @@ class SegmentedLog:
         try:
             segments = Segments(self.path, self.read_identity(), found)
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self._failed(error) from error
         with self._lock:
             self._open = _OpenLog(segments, found.logs, Mover(found.logs, segments))
         return {
@@ -143,15 +147,28 @@ class SegmentedLog:
     # Writing
 
     def commit(self, batches: Sequence[LogBatch]) -> None:
-        """Write the batches in order, in one block. Raises ``StorageError``."""
+        """Write the batches in order, in one block, or in several when they are large. Raises ``StorageError``."""
         there = self._writable()
+        waiting: list[LogBatch] = []
+        waiting_bytes = 0
+        for batch in batches:
+            batch_bytes = bytes_of(batch)
+            if waiting and waiting_bytes + batch_bytes > BLOCK_BYTES_MAX:
+                self._commit(there, waiting, waiting_bytes)
+                waiting, waiting_bytes = [], 0
+            waiting.append(batch)
+            waiting_bytes += batch_bytes
+        self._commit(there, waiting, waiting_bytes)
+
+    def _commit(self, there: _OpenLog, batches: list[LogBatch], commit_bytes: int) -> None:
+        block = Block()
         try:
-            block = Block()
-            there.mover.add_moves(block)
-            add_batches(block, there.logs, batches)
+            there.mover.add_moves(block, commit_bytes)
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self._failed(error) from error
+        add_batches(block, there.logs, batches)
         self._write(there, block)
+        there.mover.moved()
 
     def reset(self, shard: ShardId, index: Index, term: Term) -> HardState:
         """Make the log empty behind (``index``, ``term``), in one block; the hard state that stands then.
@@ -188,7 +205,6 @@ class SegmentedLog:
             segment, begin, body = there.segments.append(block, there.logs)
             with self._lock:
                 there.logs.take(segment, begin, body)
-                there.mover.moved()
                 gone = there.segments.look_after(there.logs)
             for one in gone:
                 one.remove()

@@ -3,12 +3,11 @@
 What may be found after a crash, and nothing else:
 
 - A last block of the newest segment that was not written whole. Its write was not synced, so nobody was told. A segment
-  is zeros before it is written and disks write sectors whole, so a torn block misses at least one sector, which is
-  zeros.
-  A block that lacks none and whose checksum does not match was written and then damaged; it may have been acknowledged
-  (as etcd tells them apart, ``wal/decoder.go``).
+  is zeros before it is written and disks write sectors whole, so a torn block misses a sector, which is zeros, or
+  its end. A block that misses nothing and does not match its checksum was written and then damaged; it may have been
+  acknowledged (as etcd tells them apart, ``wal/decoder.go``).
 - A newest segment without its first block: it was made and nothing was written to it.
-- A segment before the newest without a seal, which is written once the newest is durable.
+- A segment before the newest without a seal, or with a torn one: it is sealed once the newest is durable.
 - Segments that a block calls gone.
 
 Everything else is damage, and a host does not start from it.
@@ -29,7 +28,10 @@ from shardraft.raft.entry import HEADER as ENTRY_HEADER
 from shardraft.storage.blocks import (
     BLOCK_EXTRA_BYTES,
     BLOCK_HEADER_BYTES,
+    SEAL_BYTES,
+    BlockHeader,
     ItemKind,
+    holds_later_block,
     items,
     read_body,
     read_header,
@@ -71,11 +73,15 @@ def _decode_head(content: bytes) -> SegmentHead:
 
 @attrs.frozen(slots=True)
 class FoundSegment:
-    """A segment whose blocks were all verified. ``torn_end`` is where the remains of a torn block end, or ``end``."""
+    """A segment whose blocks were all verified: they end at ``end``, and the last of them begins at ``last_begin``.
+
+    ``torn_end`` is where the remains of a torn block end, or ``end``.
+    """
 
     number: int
     path: Path
     end: int
+    last_begin: int
     blocks: int
     torn_end: int
     is_sealed: bool
@@ -98,46 +104,55 @@ def read_log(directory: Path, cluster_id: bytes, host: int) -> FoundLog:
         leftovers.append(segment_path(directory, numbers.pop()))
     if not numbers:
         raise StorageError(f"{directory} holds no segment of a log, its contents were lost: {REPLACE_HOST}")
+    # The newest says which others belong to the log, so it is read twice: what is left of the others need not be whole.
+    newest = _SegmentReader(directory, numbers[-1], ShardLogs(), newest=numbers[-1])
+    newest.read()
+    present = _check_present(directory, newest, numbers)
+    _check_owner(directory, newest.head, cluster_id, host)
     logs = ShardLogs()
-    readers: list[_SegmentReader] = []
-    for number in numbers:
-        reader = _SegmentReader(segment_path(directory, number), number, logs, is_newest=number == numbers[-1])
+    readers = [_SegmentReader(directory, number, logs, newest=newest.number) for number in present]
+    for reader in readers:
         reader.read()
-        readers.append(reader)
-    present = _check_present(directory, readers)
-    _check_owner(directory, readers[-1].head, cluster_id, host)
+    _check_blocks(readers)
     _check_whole(directory, logs)
-    leftovers += [reader.path for reader in readers if reader.number not in present]
-    segments = tuple(reader.found() for reader in readers if reader.number in present)
-    logs.find_highest()
-    return FoundLog(segments, logs, tuple(leftovers))
+    logs.hold_what_is_there()
+    leftovers += [segment_path(directory, number) for number in numbers if number not in present]
+    return FoundLog(tuple(reader.found() for reader in readers), logs, tuple(leftovers))
 
 
 def _has_head(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(BLOCK_HEADER_BYTES)
-        header = read_header(start, 0)
+        header = _header_at(path, start, 0, 0)
         rest = header.body_bytes + BLOCK_EXTRA_BYTES - BLOCK_HEADER_BYTES if header is not None else 0
         return header is not None and read_body(start + file.read(rest), 0, header) is not None
 
 
-def _check_present(directory: Path, readers: list[_SegmentReader]) -> set[int]:
-    """The segments that belong to the log, by what its newest one says."""
-    newest = readers[-1]
+def _header_at(path: Path, content: bytes, at: int, number: int) -> BlockHeader | None:
+    try:
+        return read_header(content, at)
+    except StorageError as error:
+        raise StorageError(f"{path}, block {number}: {error}") from None
+
+
+def _check_present(directory: Path, newest: _SegmentReader, numbers: list[int]) -> list[int]:
+    """The segments that belong to the log, ascending, by what its newest one says."""
     present = {*newest.head.present, newest.number} - newest.gone
-    found = {reader.number for reader in readers}
     if newest.following is not None:
         present.add(newest.following)
-    for missing in sorted(present - found):
+    for missing in sorted(present - {*numbers}):
         path = segment_path(directory, missing)
         what = "has lost its first block" if path.exists() else "is missing"
         raise StorageError(f"{path} {what}, the log of this host needs it: {REPLACE_HOST}")
+    return sorted(present)
+
+
+def _check_blocks(readers: list[_SegmentReader]) -> None:
     for before, reader in pairwise(readers):
         if before.number == reader.number - 1 and before.blocks - before.is_sealed != reader.head.blocks_before:
             raise StorageError(
                 f"{before.path} has {before.blocks} blocks and had {reader.head.blocks_before}: {REPLACE_HOST}"
             )
-    return present
 
 
 def _check_owner(directory: Path, head: SegmentHead, cluster_id: bytes, host: int) -> None:
@@ -164,13 +179,14 @@ def _check_whole(directory: Path, logs: ShardLogs) -> None:
 class _SegmentReader:
     """Takes the blocks of one segment in order."""
 
-    def __init__(self, path: Path, number: int, logs: ShardLogs, *, is_newest: bool) -> None:
-        self.path = path
+    def __init__(self, directory: Path, number: int, logs: ShardLogs, *, newest: int) -> None:
+        self.path = segment_path(directory, number)
         self.number = number
         self._logs = logs
-        self._is_newest = is_newest
+        self._newest = newest
         self._content = b""
         self._end = 0
+        self._last_begin = 0
         self._torn_end = 0
         self.blocks = 0
         self.gone: set[int] = set()
@@ -182,7 +198,9 @@ class _SegmentReader:
         return self.following is not None
 
     def found(self) -> FoundSegment:
-        return FoundSegment(self.number, self.path, self._end, self.blocks, self._torn_end, self.is_sealed)
+        return FoundSegment(
+            self.number, self.path, self._end, self._last_begin, self.blocks, self._torn_end, self.is_sealed
+        )
 
     def read(self) -> None:
         self._content = self.path.read_bytes()
@@ -197,14 +215,14 @@ class _SegmentReader:
             raise StorageError(
                 f"{self.path} was truncated to {len(self._content)} bytes of {self.head.segment_bytes}: {REPLACE_HOST}"
             )
-        self._check_rest()
+        rest = self._content[self._end :].rstrip(b"\0")
+        if rest:
+            self._torn_end = self._end + len(rest)
+            self._check_torn(rest)
         self._content = b""
 
     def _next_body(self) -> tuple[int, bytes] | None:
-        try:
-            header = read_header(self._content, self._end)
-        except StorageError as error:
-            raise StorageError(f"{self.path}, block {self.blocks}: {error}") from None
+        header = _header_at(self.path, self._content, self._end, self.blocks)
         if header is None or (header.segment, header.number) != (self.number, self.blocks):
             return None
         body = read_body(self._content, self._end, header)
@@ -229,6 +247,7 @@ class _SegmentReader:
             self._logs.take(self.number, begin, body)
         except StorageError as error:
             raise StorageError(f"{self.path}, block {self.blocks}: {error}") from error
+        self._last_begin = self._end
         self._end += len(body) + BLOCK_EXTRA_BYTES
         self.blocks += 1
 
@@ -236,28 +255,28 @@ class _SegmentReader:
         shard, _, index = ENTRY_HEADER.unpack_from(encoded)[4:7]
         verify_entry(self.path, shard, index, encoded)
 
-    def _check_rest(self) -> None:
-        """What follows the last whole block is nothing, or a block that a crash tore."""
-        rest = self._content[self._end :].rstrip(b"\0")
-        if not rest:
-            return
-        self._torn_end = self._end + len(rest)
-        if not self._is_newest or self.is_sealed:
+    def _check_torn(self, rest: bytes) -> None:
+        """Raises ``StorageError`` unless ``rest``, which follows the last whole block, is one that a crash tore."""
+        if self.is_sealed or self.number < self._newest - 1:
             raise self._damaged("and it was whole when the next segment was begun")
+        if self.number < self._newest and len(rest) > SEAL_BYTES:
+            raise self._damaged("where nothing but a seal may be missing")
         header = read_header(self._content, self._end)
         if header is None:
-            block_end = max(self._torn_end, self._end + BLOCK_HEADER_BYTES)
+            misses = len(rest) < BLOCK_HEADER_BYTES or self._misses_a_sector(self._end + BLOCK_HEADER_BYTES)
         else:
             block_end = self._end + BLOCK_EXTRA_BYTES + header.body_bytes
-        if self._torn_end > block_end or not self._misses_a_sector(block_end):
+            ends_earlier = self._torn_end < block_end  # No block ends with zeros.
+            misses = ends_earlier or (self._torn_end == block_end and self._misses_a_sector(block_end))
+        if not misses or holds_later_block(rest, self.number, self.blocks):
             raise self._damaged("and no crash leaves it so")
 
-    def _misses_a_sector(self, block_end: int) -> bool:
-        """Whether some sector of what lies between the last block and ``block_end`` was never written."""
+    def _misses_a_sector(self, end: int) -> bool:
+        """Whether some sector of what lies between the last block and ``end`` was never written."""
         at = self._end
-        while at < block_end:
-            sector_end = min((at // SECTOR_BYTES + 1) * SECTOR_BYTES, block_end)
-            if self._content[at:sector_end] == _ZEROS[: sector_end - at]:
+        while at < end:
+            sector_end = (at // SECTOR_BYTES + 1) * SECTOR_BYTES
+            if self._content[at : min(sector_end, end)] == _ZEROS[: min(sector_end, end) - at]:
                 return True
             at = sector_end
         return False

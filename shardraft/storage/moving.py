@@ -1,4 +1,4 @@
-"""Moves what is left in the oldest segment to the newest, a part with each commit, so that it can be deleted."""
+"""Moves what is left in old segments to the newest, a part with each commit, so that they can be deleted."""
 
 from __future__ import annotations
 
@@ -8,71 +8,79 @@ from typing import Final
 from shardraft.storage.blocks import Block, ItemKind
 from shardraft.storage.log_start import verify_entry
 from shardraft.storage.segments import Segments
-from shardraft.storage.shard_logs import OFFSET_MASK, SEGMENT_SHIFT, ShardLogs
+from shardraft.storage.shard_logs import OFFSET_MASK, ShardLogs
 from shardraft.types import Index, ShardId
 
 MOVED_BYTES_MAX: Final = 256 << 10
-"""Entries that one commit moves, bytes, and one entry more."""
+"""Entries that one commit moves, bytes, and one entry more, or a quarter of the commit if that is more."""
 MOVED_ENTRIES_MAX: Final = 256
 """Entries that one commit moves: about half a millisecond of work."""
+SHARE_OF_A_COMMIT: Final = 4
+SEGMENTS_EMPTIED_MAX: Final = 8
+"""Segments that one commit may finish, where little is left in each."""
+
+Left = tuple[ShardId, Index]
 
 
 class Mover:
-    """Where moving stands. ``add_moves`` before anything else is in a block, ``moved`` when it is durable."""
+    """Where moving stands. ``add_moves`` before anything else is in a block, ``moved`` when the block is durable."""
 
     def __init__(self, logs: ShardLogs, segments: Segments) -> None:
         self._logs = logs
         self._segments = segments
-        self._number: int | None = None
-        self._next: dict[ShardId, Index] = {}
-        """Of each shard that is left in the segment the entry to look at next."""
-        self._added: dict[ShardId, Index] = {}
+        self._number = 0
+        """The segment that is being emptied; 0 for none."""
+        self._left: Iterator[Left] = iter(())
+        self._has_added = False
+        self._emptied: list[int] = []
 
-    def add_moves(self, block: Block) -> None:
-        """Add the next entries of the segment that is to be emptied, if one is.
+    def add_moves(self, block: Block, commit_bytes: int) -> None:
+        """Add the next entries of the segments that are to be emptied, if any are, for a commit of that size.
 
         They come first, since what the block says besides may truncate them. Raises ``StorageError`` for a damaged
         one, and ``OSError``.
         """
-        number = self._segments.moving_from
-        self._added.clear()
-        if number is None:
-            return
-        if number != self._number:
-            self._number = number
-            self._next = dict.fromkeys(sorted(self._logs.highest.get(number, ())), 0)
-        bytes_left, entries_left = MOVED_BYTES_MAX, MOVED_ENTRIES_MAX
-        for shard in self._next:
-            for index, offset, size in self._left(shard, number):
-                if bytes_left <= 0 or entries_left <= 0:
-                    return
-                encoded = self._segments.read(number, offset, size)
-                verify_entry(self._segments.path(number), shard, index, encoded)
-                block.add(ItemKind.MOVED_ENTRY, encoded)
-                self._added[shard] = index + 1
-                bytes_left -= size
+        bytes_left = max(MOVED_BYTES_MAX, commit_bytes // SHARE_OF_A_COMMIT)
+        entries_left = MOVED_ENTRIES_MAX
+        if self._has_added or self._emptied:
+            # The block before was never written: begin this segment again.
+            self._has_added = False
+            self._emptied.clear()
+            self._number = 0
+        while bytes_left > 0 and entries_left > 0 and len(self._emptied) < SEGMENTS_EMPTIED_MAX and self._choose():
+            found = next(self._left, None)
+            if found is None:
+                self._emptied.append(self._number)
+                self._number = 0
+            else:
+                bytes_left -= self._add(block, *found)
                 entries_left -= 1
 
-    def _left(self, shard: ShardId, number: int) -> Iterator[tuple[Index, int, int]]:
-        """The entries of a shard in the segment that were not moved yet: index, offset and size."""
-        log = self._logs.logs.get(shard)
-        if log is None:
-            return
-        highest = self._logs.highest[number][shard]
-        for index in range(max(self._next[shard], log.base + 1), min(highest, log.last) + 1):
-            position = log.positions[index - log.base - 1]
-            if position >> SEGMENT_SHIFT == number:
-                yield index, position & OFFSET_MASK, log.sizes[index - log.base - 1]
+    def _choose(self) -> bool:
+        """Go on with a segment, or choose the next; False when none is to be emptied."""
+        if self._number and self._segments.may_be_emptied(self._number):
+            return True
+        number = self._segments.to_be_emptied(self._logs.live_bytes, self._emptied)
+        if number is None:
+            self._number = 0
+            return False
+        self._number = number
+        self._left = self._logs.left_in(number)
+        return True
+
+    def _add(self, block: Block, shard: ShardId, index: Index) -> int:
+        """Add an entry; its bytes."""
+        log = self._logs.logs[shard]
+        offset = index - log.base - 1
+        encoded = self._segments.read(self._number, log.positions[offset] & OFFSET_MASK, log.sizes[offset])
+        verify_entry(self._segments.path(self._number), shard, index, encoded)
+        block.add(ItemKind.MOVED_ENTRY, encoded)
+        self._has_added = True
+        return len(encoded)
 
     def moved(self) -> None:
-        """What was added is durable and took effect; hears of every block."""
-        if self._number is None or self._number != self._segments.moving_from:
-            return  # The segment was deleted meanwhile, because compaction left nothing in it.
-        self._next.update(self._added)
-        self._added.clear()
-        found = self._logs.highest.get(self._number, {})
-        for shard in [shard for shard in self._next if next(self._left(shard, self._number), None) is None]:
-            del self._next[shard]
-            found.pop(shard, None)
-        if not self._next:
-            self._number = None
+        """What was added is durable and took effect."""
+        self._has_added = False
+        for number in self._emptied:
+            self._logs.forget_segment(number)
+        self._emptied.clear()

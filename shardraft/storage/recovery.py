@@ -1,9 +1,9 @@
-"""Brings log and state together at start: nothing is atomic across the two environments.
+"""Brings log and state together at start: nothing is atomic across the two.
 
 The state may be ahead of the log in one way only: a copy was installed (state first) and the process ended
 before the log was reset. Then the log ends below ``last_applied``, or has another term there, and is reset
 there (PROTOCOL, "Log, state, snapshots"). Everything else that does not fit means that one of the
-environments is not the one that was written last.
+two is not the one that was written last.
 """
 
 from __future__ import annotations

@@ -77,6 +77,11 @@ class Segment:
         block.add(ItemKind.SEAL, shard_item(following))
         self.append(block)
 
+    def write_again(self, begin: int) -> None:
+        """Write what was read from ``begin`` to the end of the last block, so that it is on the disk for certain."""
+        self._write((self.read(begin, self.end - begin),), begin)
+        os.fsync(self._fd)
+
     def clear(self, end: int) -> None:
         """Zeros, durable, from the end of the last block to ``end``: what a crash left of one that was torn."""
         self._write((bytes(end - self.end),), self.end)
@@ -85,6 +90,7 @@ class Segment:
         # The descriptor is O_DSYNC: what a write returns for is on the disk, and one call is cheaper than two.
         written = os.pwritev(self._fd, parts, at)
         if written < sum(map(len, parts)):
+            # A disk that takes only a part, because it is full, mostly says so when the rest is written.
             rest = memoryview(b"".join(parts))
             while rest := rest[written:]:
                 at += written

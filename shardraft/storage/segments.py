@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from shardraft.storage.blocks import SEAL_BYTES, Block, ItemKind
+from shardraft.storage.directory import sync_directory
 from shardraft.storage.log_start import FoundLog, SegmentHead, encode_head
 from shardraft.storage.segment import Segment
 from shardraft.storage.shard_logs import ShardLogs, shard_item
@@ -19,6 +22,8 @@ SEGMENT_SHARE_OF_LOG: Final = 8
 HELD_BYTES_OF_LIVE: Final = 2
 """Segments may hold so many times the bytes of all entries, and ``HELD_BYTES_SPARE``, before entries are moved."""
 HELD_BYTES_SPARE: Final = 8 << 20
+_BLOCKS_OF_A_BEGINNING: Final = 2
+"""A segment's head and the block for which it was begun are written one after the other."""
 
 
 class Segments:
@@ -31,29 +36,51 @@ class Segments:
         """Open what a start found, and clear away what a crash left."""
         self._directory = directory
         self._identity = identity
-        self._segments = {
-            one.number: Segment(one.path, one.number, one.end, one.blocks) for one in found.segments
-        }
-        self._newest = self._segments[found.segments[-1].number]
+        self._segments: dict[int, Segment] = {}
+        self._held_bytes = 0
         self._unneeded: list[int] = []
         self._gone: list[int] = []
-        self.moving_from: int | None = None
-        """The oldest segment, while what is left in it is moved (``moving``)."""
-        if found.segments[-1].torn_end > self._newest.end:
-            self._newest.clear(found.segments[-1].torn_end)
+        try:
+            for one in found.segments:
+                self._add(Segment(one.path, one.number, one.end, one.blocks))
+            self._newest = self._segments[found.segments[-1].number]
+            self._clear_away(found)
+        except BaseException:
+            self.close()
+            raise
+        self._find_unneeded(found.logs)
+
+    def _add(self, segment: Segment) -> None:
+        self._segments[segment.number] = segment
+        self._held_bytes += segment.segment_bytes
+
+    def _clear_away(self, found: FoundLog) -> None:
+        """Make sure that what was read is on the disk, and nothing else.
+
+        After a sync that failed the kernel shows what it could not write, and calls it clean: a start that only read it
+        would build on what a later crash takes away. So what was written last is written again.
+        """
+        newest = found.segments[-1]
+        if newest.torn_end > newest.end:
+            self._newest.clear(newest.torn_end)
+        self._newest.write_again(0 if newest.blocks <= _BLOCKS_OF_A_BEGINNING else newest.last_begin)
+        sync_directory(self._directory)
+        for before in found.segments[:-1]:
+            if before.number + 1 == newest.number:
+                segment = self._segments[before.number]
+                if before.is_sealed:
+                    segment.write_again(before.last_begin)
+                else:
+                    segment.seal(newest.number)
         for leftover in found.leftovers:
             leftover.unlink()
-        for before in found.segments[:-1]:
-            if not before.is_sealed and before.number + 1 == self._newest.number:
-                self._segments[before.number].seal(self._newest.number)
-        self._want_moving(found.logs.live_bytes())
-        self._find_unneeded(found.logs)
 
     @staticmethod
     def create(directory: Path, identity: Identity) -> None:
         """Make the first segment of a log that has nothing in it."""
         first = Segment.create(directory, 1, SEGMENT_BYTES_MIN)
-        first.append(_head_block(identity, first.segment_bytes, 0, (), ShardLogs()))
+        head = SegmentHead(identity.cluster_id, identity.host, first.segment_bytes, 0, ())
+        first.append(_head_block(head, ShardLogs()))
         first.close()
 
     def append(self, block: Block, logs: ShardLogs) -> tuple[int, int, bytes]:
@@ -69,41 +96,52 @@ class Segments:
         begin, body = self._newest.append(block)
         if before is not self._newest:
             before.seal(self._newest.number)
+            logs.has_freed = True  # Nothing but the newest segment may be kept although nothing needs it.
         self._gone, self._unneeded = self._unneeded, []
         return self._newest.number, begin, body
 
     def _begin(self, block_bytes: int, logs: ShardLogs) -> Segment:
-        live_bytes = logs.live_bytes()
-        head = _head_block(self._identity, 0, self._newest.blocks, tuple(self._segments), logs)
-        segment_bytes = min(max(live_bytes // SEGMENT_SHARE_OF_LOG, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
-        segment_bytes = max(segment_bytes, head.block_bytes + block_bytes + SEAL_BYTES)
-        head = _head_block(self._identity, segment_bytes, self._newest.blocks, tuple(self._segments), logs)
+        head = SegmentHead(
+            self._identity.cluster_id, self._identity.host, 0, self._newest.blocks, tuple(self._segments)
+        )
+        head_bytes = _head_block(head, logs).block_bytes
+        wanted_bytes = max(logs.live_bytes // SEGMENT_SHARE_OF_LOG, SEGMENT_BYTES_MIN)
+        segment_bytes = max(min(wanted_bytes, SEGMENT_BYTES_MAX), head_bytes + block_bytes + SEAL_BYTES)
         segment = Segment.create(self._directory, self._newest.number + 1, segment_bytes)
-        segment.append(head)
-        self._segments[segment.number] = segment
-        self._want_moving(live_bytes)
+        self._add(segment)
+        segment.append(_head_block(attrs.evolve(head, segment_bytes=segment_bytes), logs))
         return segment
-
-    def _want_moving(self, live_bytes: int) -> None:
-        held_bytes = sum(one.segment_bytes for one in self._segments.values())
-        if held_bytes > HELD_BYTES_OF_LIVE * live_bytes + HELD_BYTES_SPARE and len(self._segments) > 1:
-            self.moving_from = min(self._segments)
 
     def look_after(self, logs: ShardLogs) -> list[Segment]:
         """Take the segments out that the last block called gone, and see which the next one may call so."""
         gone = [self._segments.pop(number) for number in self._gone]
-        for number in self._gone:
-            logs.highest.pop(number, None)
+        for segment in gone:
+            self._held_bytes -= segment.segment_bytes
+            logs.forget_segment(segment.number)
         self._gone = []
-        if self.moving_from not in self._segments:
-            self.moving_from = None
-        self._find_unneeded(logs)
+        if logs.has_freed:
+            self._find_unneeded(logs)
         return gone
 
     def _find_unneeded(self, logs: ShardLogs) -> None:
+        logs.has_freed = False
         self._unneeded = [
             number for number in self._segments if number != self._newest.number and not logs.is_needed(number)
         ]
+
+    def to_be_emptied(self, live_bytes: int, emptied: list[int]) -> int | None:
+        """The oldest segment whose entries are to be moved, when segments hold too much; not one of ``emptied``."""
+        bound_bytes = HELD_BYTES_OF_LIVE * live_bytes + HELD_BYTES_SPARE
+        if self._held_bytes <= bound_bytes:
+            return None
+        passing = {*self._unneeded, *emptied}
+        held_bytes = self._held_bytes - sum(self._segments[number].segment_bytes for number in passing)
+        candidates = self._segments.keys() - passing - {self._newest.number}
+        return min(candidates) if candidates and held_bytes > bound_bytes else None
+
+    def may_be_emptied(self, number: int) -> bool:
+        """Whether a segment is there and still needed."""
+        return number in self._segments and number not in self._unneeded
 
     def read(self, number: int, offset: int, size: int) -> bytes:
         """What lies there. Raises ``OSError``."""
@@ -118,11 +156,8 @@ class Segments:
         self._segments.clear()
 
 
-def _head_block(
-    identity: Identity, segment_bytes: int, blocks_before: int, present: tuple[int, ...], logs: ShardLogs
-) -> Block:
+def _head_block(head: SegmentHead, logs: ShardLogs) -> Block:
     block = Block()
-    head = SegmentHead(identity.cluster_id, identity.host, segment_bytes, blocks_before, present)
     block.add(ItemKind.HEAD, encode_head(head))
     logs.add_standing(block)
     return block

@@ -54,7 +54,7 @@ def open_store(
     lock = DirectoryLock(places)
     try:
         current = check_directory(places, cluster_id, host)
-        take_over(places)
+        take_over(places, current)
         state_is_long = inspect_data_file(places.state)
         if not state_is_long:
             dry_run(places.state)

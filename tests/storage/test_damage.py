@@ -201,8 +201,8 @@ def test_a_block_of_a_newer_format_is_refused_at_start(used: Path, lmdb_world: L
     store = recover(lmdb_world, used)
     path = used / "log" / "segment-00000001"
     content = path.read_bytes()
-    first = content[:BLOCK_HEADER_BYTES]
-    path.write_bytes(newer(first) + content[BLOCK_HEADER_BYTES:])
+    header = content[:1] + b"\x02" + content[2 : BLOCK_HEADER_BYTES - 4]
+    path.write_bytes(header + struct.pack("<I", zlib.crc32(header)) + content[BLOCK_HEADER_BYTES:])
     check_newer_is_refused(store, "segment-00000001, block 0: a block has format 2")
 
 

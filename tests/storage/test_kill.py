@@ -35,7 +35,7 @@ def check(store: LmdbStore, said: dict[str, int]) -> int:
     one, two = store.recover().shards
     last = one.log.first_index - 1 + len(one.log.terms)
     assert last >= said["log"]
-    assert two.log.first_index - 1 + len(two.log.terms) == last, "one transaction writes the logs of all shards"
+    assert two.log.first_index - 1 + len(two.log.terms) == last, "one block holds the entries of all shards"
     low = one.log.first_index
     assert store.read_entries(1, low, last + 1, 1 << 30) == [
         entry(1, index, 1, b"%d" % index * 200).encoded for index in range(low, last + 1)
