@@ -14,7 +14,7 @@ from shardraft.server.options import ServerOptions
 from shardraft.shards.shard_map import HostPlace, ShardMap
 from shardraft.storage.directory import DataDirectory
 from shardraft.storage.identity import create_data_directory, has_identity, read_identity_file
-from shardraft.storage.store import LmdbStore, open_store
+from shardraft.storage.store import DiskStore, open_store
 from shardraft.types import HostId
 
 
@@ -34,7 +34,7 @@ def shard_map_of(options: ServerOptions, cluster_id: bytes) -> ShardMap:
     return ShardMap.bootstrap(cluster_id, hosts, options.shards, options.partitioning)
 
 
-def open_voter_store(options: ServerOptions) -> tuple[LmdbStore, Recovered]:
+def open_voter_store(options: ServerOptions) -> tuple[DiskStore, Recovered]:
     """Open the data directory of a voter host, making it if there is none yet.
 
     Raises ``StorageError`` with what to do when the directory is blank under a known id, foreign or damaged.
@@ -53,7 +53,7 @@ def open_voter_store(options: ServerOptions) -> tuple[LmdbStore, Recovered]:
     return store, (recovered if moved == shard_map else _keep(store, moved))
 
 
-def _keep(store: LmdbStore, shard_map: ShardMap) -> Recovered:
+def _keep(store: DiskStore, shard_map: ShardMap) -> Recovered:
     store.save_shard_map(shard_map)
     return store.recover()
 
@@ -65,7 +65,7 @@ def _with_places(shard_map: ShardMap, endpoints: dict[HostId, str]) -> ShardMap:
 
 async def open_joining_store(
     options: ServerOptions, hear: Callable[[], Awaitable[ShardMap]]
-) -> tuple[LmdbStore, Recovered]:
+) -> tuple[DiskStore, Recovered]:
     """Open the data directory of a voter host that came to a running cluster; ``hear`` asks that for the map.
 
     Raises ``StorageError`` for a directory that is not its own, and for an id that holds replicas already.
@@ -107,7 +107,7 @@ def _check_same_cluster(data_dir: Path, cluster_id: bytes) -> None:
         )
 
 
-def open_learner_store(options: ServerOptions, cluster_id: bytes | None) -> tuple[LmdbStore, Recovered]:
+def open_learner_store(options: ServerOptions, cluster_id: bytes | None) -> tuple[DiskStore, Recovered]:
     """Open the data directory of a learner, or make it for the cluster that its parent named (None: it exists)."""
     if cluster_id is not None:
         create_data_directory(options.data_dir, cluster_id, options.host)

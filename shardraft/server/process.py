@@ -17,7 +17,7 @@ from shardraft.server.joining import hear_cluster_id, hear_shard_map
 from shardraft.server.options import ServerOptions
 from shardraft.server.running import Running
 from shardraft.server.telemetry import Telemetry
-from shardraft.storage.store import LmdbStore
+from shardraft.storage.store import DiskStore
 from shardraft.transport.sockets import open_listeners, why_not_connected
 
 STOP_SECONDS_MAX: Final = 10.0
@@ -73,7 +73,7 @@ class Process:
         except OSError as error:
             raise PortRefused(f"cannot listen on {options.listen}: {why_not_connected(error)}") from error
 
-    async def _open_store(self) -> tuple[LmdbStore, Recovered]:
+    async def _open_store(self) -> tuple[DiskStore, Recovered]:
         options = self._options
         if options.join:
             return await open_joining_store(options, lambda: hear_shard_map(options, self._telemetry))

@@ -23,7 +23,7 @@ from shardraft.server.links import ParentLink, PeerLinks, Surroundings
 from shardraft.server.options import ServerOptions
 from shardraft.server.peer_book import PeerBook
 from shardraft.server.telemetry import Telemetry
-from shardraft.storage.store import LmdbStore
+from shardraft.storage.store import DiskStore
 from shardraft.transport.listener import Listener
 from shardraft.transport.notes import HandlerFailed, TransportNote
 from shardraft.types import NO_HOST, HostId, ReplicaId, ShardId
@@ -43,7 +43,7 @@ class Running:
     def __init__(
         self,
         options: ServerOptions,
-        store: LmdbStore,
+        store: DiskStore,
         recovered: Recovered,
         telemetry: Telemetry,
         on_failure: Callable[[BaseException], None],

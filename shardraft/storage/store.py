@@ -29,7 +29,7 @@ from shardraft.storage.state import StateEnvironment
 from shardraft.types import NO_REPLICA, HostId, Identity, Index, ReplicaId, ShardId, Term
 
 DISK_FREE_BYTES_MIN: Final = 256 << 20
-"""Below this much free space ``LmdbStore.is_disk_low``: new writes are refused before the disk is full."""
+"""Below this much free space ``DiskStore.is_disk_low``: new writes are refused before the disk is full."""
 
 
 def open_store(
@@ -41,7 +41,7 @@ def open_store(
     boot_nonce: int | None = None,
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN,
     limits: Limits | None = None,
-) -> LmdbStore:
+) -> DiskStore:
     """Open the data directory of a host that ran or was created before, and begin its next incarnation.
 
     ``cluster_id`` and ``host`` are what the caller expects, None to take what the directory says.
@@ -76,7 +76,7 @@ def _open(
     boot_nonce: int,
     disk_free_bytes_min: int,
     limits: Limits,
-) -> LmdbStore:
+) -> DiskStore:
     log = SegmentedLog(places.log)
     state = StateEnvironment(places.state, map_bytes)
     try:
@@ -88,14 +88,14 @@ def _open(
         # Copies are of a process's life only: whoever was sent one asks again.
         shutil.rmtree(places.copies, ignore_errors=True)
         places.copies.mkdir(mode=0o700)
-        return LmdbStore(places, lock, identity, log, state, disk_free_bytes_min, limits)
+        return DiskStore(places, lock, identity, log, state, disk_free_bytes_min, limits)
     except BaseException:
         log.close()
         state.close()
         raise
 
 
-class LmdbStore:
+class DiskStore:
     """``shardraft.host.ports.Store`` on files and LMDB; made by ``open_store``.
 
     ``identity`` is that of this start, ``directory`` the data directory. Which thread may call what is said in

@@ -1,4 +1,4 @@
-"""Stores on LMDB for these tests."""
+"""Stores on real files for these tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shardraft.kv.commands import Stored
 from shardraft.raft.ready import HardState, LogWrite
 from shardraft.storage.blocks import Block, ItemKind
 from shardraft.storage.identity import create_data_directory
-from shardraft.storage.store import LmdbStore, open_store
+from shardraft.storage.store import DiskStore, open_store
 from tests.contracts.store_world import (
     CHUNK_BYTES,
     CLUSTER,
@@ -29,33 +29,33 @@ from tests.contracts.store_world import (
 LIMITS = Limits(copy_chunk_bytes=CHUNK_BYTES)
 
 
-class LmdbWorld:
-    """``StoreWorld`` on LMDB: a crash starts again from the files as they lie there, and closes nothing."""
+class DiskWorld:
+    """``StoreWorld`` on files: a crash starts again from the files as they lie there, and closes nothing."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._open: list[LmdbStore] = []
+        self._open: list[DiskStore] = []
         self._made = 0
 
-    def make_store(self) -> LmdbStore:
+    def make_store(self) -> DiskStore:
         directory = self.next_directory()
         create_data_directory(directory, CLUSTER, HOST)
         return self.open(directory)
 
-    def open(self, directory: Path) -> LmdbStore:
+    def open(self, directory: Path) -> DiskStore:
         store = open_store(directory, cluster_id=CLUSTER, host=HOST, limits=LIMITS)
         self._open.append(store)
         return store
 
-    def close(self, store: LmdbStore) -> Path:
+    def close(self, store: DiskStore) -> Path:
         self._open.remove(store)
         store.close()
         return store.directory
 
-    def reopen(self, store: LmdbStore) -> LmdbStore:
+    def reopen(self, store: DiskStore) -> DiskStore:
         return self.open(self.close(store))
 
-    def crash(self, store: LmdbStore) -> LmdbStore:
+    def crash(self, store: DiskStore) -> DiskStore:
         directory = self.next_directory()
         shutil.copytree(store.directory, directory)
         return self.open(directory)
@@ -70,21 +70,21 @@ class LmdbWorld:
 
 
 @pytest.fixture
-def lmdb_world(tmp_path: Path) -> Iterator[LmdbWorld]:
-    world = LmdbWorld(tmp_path)
+def disk_world(tmp_path: Path) -> Iterator[DiskWorld]:
+    world = DiskWorld(tmp_path)
     yield world
     world.close_all()
 
 
 @pytest.fixture
-def used(lmdb_world: LmdbWorld) -> Path:
+def used(disk_world: DiskWorld) -> Path:
     """The closed data directory of a host that ran once (``used_store``)."""
-    return lmdb_world.close(used_store(lmdb_world))
+    return disk_world.close(used_store(disk_world))
 
 
-def used_store(lmdb_world: LmdbWorld) -> LmdbStore:
+def used_store(disk_world: DiskWorld) -> DiskStore:
     """Two shards, 50 entries, 200 keys."""
-    store = lmdb_world.make_store()
+    store = disk_world.make_store()
     store.save_shard_map(SHARD_MAP)
     store.recover()
     append(store, LogWrite(1, 0, None, entries(1, 1, 49, term=2), HardState(2, 1, 40)))
@@ -93,7 +93,7 @@ def used_store(lmdb_world: LmdbWorld) -> LmdbStore:
     return store
 
 
-def write_block(store: LmdbStore, *items: tuple[ItemKind, bytes]) -> None:
+def write_block(store: DiskStore, *items: tuple[ItemKind, bytes]) -> None:
     """Write a block that has these items to the log, whatever they say; only the next start hears of it."""
     block = Block()
     for kind, content in items:
@@ -103,7 +103,7 @@ def write_block(store: LmdbStore, *items: tuple[ItemKind, bytes]) -> None:
     there.segments.append(block, there.logs)
 
 
-def segments_of(store: LmdbStore) -> list[Path]:
+def segments_of(store: DiskStore) -> list[Path]:
     return sorted((store.directory / "log").glob("segment-*"))
 
 

@@ -16,7 +16,7 @@ from shardraft.storage.identity import create_data_directory, has_identity
 from shardraft.storage.inspection import dry_run, inspect_data_file
 from shardraft.storage.store import open_store
 from tests.contracts.store_world import CLUSTER, HOST
-from tests.storage.conftest import LmdbWorld, flip_everywhere
+from tests.storage.conftest import DiskWorld, flip_everywhere
 
 NEW_ID = "under a new host id"
 
@@ -81,10 +81,10 @@ def test_an_environment_of_another_host(used: Path, tmp_path: Path, part: str) -
 
 
 @pytest.mark.parametrize("part", ["log", "state"])
-def test_an_environment_from_an_older_copy(used: Path, tmp_path: Path, lmdb_world: LmdbWorld, part: str) -> None:
+def test_an_environment_from_an_older_copy(used: Path, tmp_path: Path, disk_world: DiskWorld, part: str) -> None:
     """It votes as if it had not voted since."""
     shutil.copytree(used / part, tmp_path / "older")
-    lmdb_world.close(lmdb_world.open(used))
+    disk_world.close(disk_world.open(used))
     shutil.rmtree(used / part)
     shutil.copytree(tmp_path / "older", used / part)
     text = refusal(used)
@@ -93,9 +93,9 @@ def test_an_environment_from_an_older_copy(used: Path, tmp_path: Path, lmdb_worl
     assert NEW_ID in text
 
 
-def test_an_identity_from_an_older_copy(used: Path, tmp_path: Path, lmdb_world: LmdbWorld) -> None:
+def test_an_identity_from_an_older_copy(used: Path, tmp_path: Path, disk_world: DiskWorld) -> None:
     shutil.copy(used / "identity", tmp_path / "older")
-    lmdb_world.close(lmdb_world.open(used))
+    disk_world.close(disk_world.open(used))
     shutil.copy(tmp_path / "older", used / "identity")
     assert "one of them is an older copy" in refusal(used)
 
@@ -212,18 +212,18 @@ def test_a_refused_directory_is_not_locked_and_not_changed(used: Path) -> None:
 # Looking before opening.
 
 
-def test_a_short_file_whose_missing_pages_are_free_is_whole(lmdb_world: LmdbWorld) -> None:
+def test_a_short_file_whose_missing_pages_are_free_is_whole(disk_world: DiskWorld) -> None:
     """LMDB does not write a page that one transaction took at the end of the file and gave back."""
-    store = lmdb_world.make_store()
+    store = disk_world.make_store()
     state = store.directory / "state"
     with store._state.writing() as transaction:
         for number in range(2000):
             transaction.put(b"%08d" % number, b"x" * 300, db=store._state.database(b"keys"))
         for number in reversed(range(20, 2000)):
             transaction.delete(b"%08d" % number, db=store._state.database(b"keys"))
-    directory = lmdb_world.close(store)
+    directory = disk_world.close(store)
     assert not inspect_data_file(state)
-    lmdb_world.open(directory)
+    disk_world.open(directory)
 
 
 def test_a_whole_file_is_known_as_such_without_reading_it(used: Path) -> None:

@@ -15,12 +15,12 @@ from shardraft.raft.ready import HardState, LogWrite
 from shardraft.storage.environment import MAP_BYTES
 from shardraft.storage.store import open_store
 from tests.contracts.store_world import CLUSTER, HOST, append, entry, flush, recovered, state_at
-from tests.storage.conftest import LmdbWorld
+from tests.storage.conftest import DiskWorld
 
 MIB = 1 << 20
 
 
-def test_a_full_map_of_the_state_leaves_the_flush_before_whole(used: Path, lmdb_world: LmdbWorld) -> None:
+def test_a_full_map_of_the_state_leaves_the_flush_before_whole(used: Path, disk_world: DiskWorld) -> None:
     store = open_store(used, cluster_id=CLUSTER, host=HOST, map_bytes=2 * MIB)
     store.recover()
     with pytest.raises(StorageError) as caught:
@@ -31,7 +31,7 @@ def test_a_full_map_of_the_state_leaves_the_flush_before_whole(used: Path, lmdb_
     with pytest.raises(StorageError, match="is full"):
         flush(store, state_at(1, 50, 2), {})
     store.close()
-    again = lmdb_world.open(used)
+    again = disk_world.open(used)
     assert recovered(again, 1).state == state_at(1, 30, 2)
     assert again.get(1, b"000") == Stored(0, b"value-needle" * 20)
 
@@ -65,7 +65,7 @@ print(last)
 
 
 @pytest.mark.parametrize("file_bytes_max", [1 << 19, (1 << 20) - 1], ids=["in a segment", "making one"])
-def test_a_write_that_the_disk_refused_is_the_last(used: Path, lmdb_world: LmdbWorld, file_bytes_max: int) -> None:
+def test_a_write_that_the_disk_refused_is_the_last(used: Path, disk_world: DiskWorld, file_bytes_max: int) -> None:
     """Also when there is room again: after a failed sync a later one says that all is well (fsyncgate)."""
     ran = subprocess.run(
         [sys.executable, "-c", WRITES_UNTIL_THE_DISK_SAYS_NO, str(used), str(file_bytes_max)],
@@ -77,24 +77,24 @@ def test_a_write_that_the_disk_refused_is_the_last(used: Path, lmdb_world: LmdbW
     assert f"writing to {used}/log failed" in first
     assert "a later one may lie; check the disk" in first
     assert second == first
-    found = recovered(lmdb_world.open(used), 1)
+    found = recovered(disk_world.open(used), 1)
     assert len(found.log.terms) == int(last)
     assert found.hard_state == HardState(2, 1, 40)
 
 
-def test_an_error_of_the_caller_writes_nothing_and_is_not_kept(used: Path, lmdb_world: LmdbWorld) -> None:
-    store = lmdb_world.open(used)
+def test_an_error_of_the_caller_writes_nothing_and_is_not_kept(used: Path, disk_world: DiskWorld) -> None:
+    store = disk_world.open(used)
     store.recover()
     with pytest.raises(AssertionError, match="follow the log without a gap"):
         append(store, LogWrite(1, 0, None, (entry(1, 52, 2),), HardState(9, 9, 9)))
     assert recovered(store, 1).hard_state == HardState(2, 1, 40)
     append(store, LogWrite(1, 0, None, (entry(1, 51, 2),)))
-    assert len(recovered(lmdb_world.crash(store), 1).log.terms) == 51
+    assert len(recovered(disk_world.crash(store), 1).log.terms) == 51
 
 
-def test_nothing_is_written_before_the_log_was_recovered(used: Path, lmdb_world: LmdbWorld) -> None:
+def test_nothing_is_written_before_the_log_was_recovered(used: Path, disk_world: DiskWorld) -> None:
     with pytest.raises(AssertionError, match="recovered before"):
-        lmdb_world.open(used).commit_log([LogBatch((LogWrite(1, 0, None, (), HardState(1, 1, 1)),))])
+        disk_world.open(used).commit_log([LogBatch((LogWrite(1, 0, None, (), HardState(1, 1, 1)),))])
 
 
 def test_the_free_space_is_that_of_the_disk_or_of_a_map(used: Path) -> None:

@@ -15,7 +15,7 @@ from shardraft.storage.store import open_store
 from shardraft.types import Identity
 from shardraft.wire.stored import encode_identity
 from tests.contracts.store_world import CLUSTER, HOST
-from tests.storage.conftest import LmdbWorld
+from tests.storage.conftest import DiskWorld
 
 
 def start(directory: Path, boot_nonce: int | None = None) -> Identity:
@@ -93,8 +93,8 @@ def test_a_given_nonce_is_used(tmp_path: Path) -> None:
     assert start(tmp_path, boot_nonce=77) == Identity(CLUSTER, HOST, 1, 77)
 
 
-def test_all_three_places_hold_the_identity_of_the_start(lmdb_world: LmdbWorld) -> None:
-    store = lmdb_world.make_store()
+def test_all_three_places_hold_the_identity_of_the_start(disk_world: DiskWorld) -> None:
+    store = disk_world.make_store()
     places = DataDirectory(store.directory)
     assert read_identity_file(places.identity) == store.identity
     assert store._log.read_identity() == store.identity
@@ -147,11 +147,11 @@ def test_two_starts_of_one_incarnation_differ_by_their_nonce(tmp_path: Path) -> 
 # One process at a time.
 
 
-def test_a_second_process_is_told_who_holds_the_directory(lmdb_world: LmdbWorld) -> None:
-    store = lmdb_world.make_store()
+def test_a_second_process_is_told_who_holds_the_directory(disk_world: DiskWorld) -> None:
+    store = disk_world.make_store()
     with pytest.raises(StorageError, match=rf"is in use by process {os.getpid()}: stop that process first"):
         open_store(store.directory, cluster_id=CLUSTER, host=HOST)
-    lmdb_world.reopen(store)
+    disk_world.reopen(store)
 
 
 # A directory that others know a later start of.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shardraft.storage.identity import create_data_directory
-from shardraft.storage.store import LmdbStore, open_store
+from shardraft.storage.store import DiskStore, open_store
 from tests.contracts.store_world import CLUSTER, HOST, SHARD_MAP, entry
 from tests.rules import ROOT
 from tests.storage.committing import KEYS, value_at
@@ -30,7 +30,7 @@ def acknowledged_before_the_kill(directory: Path, lines: int, *options: str) -> 
     return said
 
 
-def check(store: LmdbStore, said: dict[str, int]) -> int:
+def check(store: DiskStore, said: dict[str, int]) -> int:
     """Everything that was said is there and whole; the last index of the log."""
     one, two = store.recover().shards
     last = one.log.first_index - 1 + len(one.log.terms)

@@ -10,18 +10,18 @@ import pytest
 from shardraft.errors import StorageError
 from shardraft.raft.ready import HardState, LogWrite
 from shardraft.storage.log_start import SECTOR_BYTES, read_log
-from shardraft.storage.store import LmdbStore, open_store
+from shardraft.storage.store import DiskStore, open_store
 from tests.contracts.store_world import CLUSTER, HOST, append, entry, read, recovered
-from tests.storage.conftest import LmdbWorld, segments_of, used_store
+from tests.storage.conftest import DiskWorld, segments_of, used_store
 
 LAST_BYTES = 1500
 """The payload of the last entry: its block covers four sectors, the first and the last in part."""
 
 
 @pytest.fixture
-def before_and_after(lmdb_world: LmdbWorld) -> tuple[LmdbStore, bytes, bytes]:
+def before_and_after(disk_world: DiskWorld) -> tuple[DiskStore, bytes, bytes]:
     """A store, and its segment without and with one more block, which has an entry at 51 and term 3."""
-    store = used_store(lmdb_world)
+    store = used_store(disk_world)
     (segment,) = segments_of(store)
     before = segment.read_bytes()
     append(store, LogWrite(1, 0, None, (entry(1, 51, 3, b"x" * LAST_BYTES),), HardState(3, 2, 50)))
@@ -34,7 +34,7 @@ def block_span(before: bytes, after: bytes) -> tuple[int, int]:
 
 
 def test_a_block_of_which_sectors_are_missing_was_never_acknowledged(
-    before_and_after: tuple[LmdbStore, bytes, bytes], lmdb_world: LmdbWorld
+    before_and_after: tuple[DiskStore, bytes, bytes], disk_world: DiskWorld
 ) -> None:
     store, before, after = before_and_after
     start, end = block_span(before, after)
@@ -48,20 +48,20 @@ def test_a_block_of_which_sectors_are_missing_was_never_acknowledged(
                 at = slice(sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
                 content[at] = after[at]
         segment.write_bytes(content)
-        again = lmdb_world.crash(store)
+        again = disk_world.crash(store)
         found = recovered(again, 1)
         assert len(found.log.terms) == 50 + all(written)
         assert found.hard_state == (HardState(3, 2, 50) if all(written) else HardState(2, 1, 40))
         append(again, LogWrite(1, 1, 51, (entry(1, 51, 4, b"other"),), HardState(4, 2, 50)))
-        once_more = lmdb_world.crash(again)
+        once_more = disk_world.crash(again)
         assert recovered(once_more, 1).log.terms[-1] == 4
         assert read(once_more, 1, 51, 52) == [entry(1, 51, 4, b"other").encoded]
-        lmdb_world.close(again)
-        lmdb_world.close(once_more)
+        disk_world.close(again)
+        disk_world.close(once_more)
 
 
 def test_a_flipped_bit_anywhere_in_a_block_is_damage_and_no_crash(
-    before_and_after: tuple[LmdbStore, bytes, bytes],
+    before_and_after: tuple[DiskStore, bytes, bytes],
 ) -> None:
     store, before, after = before_and_after
     (segment,) = segments_of(store)
@@ -78,7 +78,7 @@ def test_a_flipped_bit_anywhere_in_a_block_is_damage_and_no_crash(
     assert len(read_log(segment.parent, CLUSTER, HOST).logs.logs[1].terms) == 51
 
 
-def test_a_flipped_bit_in_any_earlier_block_is_damage(before_and_after: tuple[LmdbStore, bytes, bytes]) -> None:
+def test_a_flipped_bit_in_any_earlier_block_is_damage(before_and_after: tuple[DiskStore, bytes, bytes]) -> None:
     store, before, after = before_and_after
     (segment,) = segments_of(store)
     for at in range(0, block_span(before, after)[0], 37):
@@ -90,13 +90,13 @@ def test_a_flipped_bit_in_any_earlier_block_is_damage(before_and_after: tuple[Lm
 
 
 def test_a_segment_without_its_first_block_is_deleted_unless_another_says_that_it_is_there(
-    before_and_after: tuple[LmdbStore, bytes, bytes], lmdb_world: LmdbWorld
+    before_and_after: tuple[DiskStore, bytes, bytes], disk_world: DiskWorld
 ) -> None:
     store, _, _ = before_and_after
     second = store.directory / "log" / "segment-00000002"
     for content in (b"", bytes(1 << 20), b"\x01" * 20 + bytes(1 << 20)):
         second.write_bytes(content)
-        again = lmdb_world.crash(store)
+        again = disk_world.crash(store)
         assert len(recovered(again, 1).log.terms) == 51
         assert [path.name for path in segments_of(again)] == ["segment-00000001"]
     second.unlink()
@@ -115,10 +115,10 @@ def test_segments_of_another_host_are_refused(used: Path) -> None:
         read_log(used / "log", CLUSTER, HOST + 1)
 
 
-def test_other_files_in_the_directory_are_left_alone(used: Path, lmdb_world: LmdbWorld) -> None:
+def test_other_files_in_the_directory_are_left_alone(used: Path, disk_world: DiskWorld) -> None:
     note = used / "log" / "segment-note"
     note.write_text("mine")
-    assert len(recovered(lmdb_world.open(used), 1).log.terms) == 50
+    assert len(recovered(disk_world.open(used), 1).log.terms) == 50
     assert note.read_text() == "mine"
 
 

@@ -12,25 +12,25 @@ from shardraft.kv.commands import Stored
 from shardraft.storage import state as state_module
 from shardraft.storage.layout import decode_runs, encode_runs
 from shardraft.storage.runs import MERGED_RUNS, RUNS_MAX, newest_rows
-from shardraft.storage.store import LmdbStore
+from shardraft.storage.store import DiskStore
 from tests.contracts.store_world import SHARD_MAP, flush, image_of, state_at
-from tests.storage.conftest import LmdbWorld
+from tests.storage.conftest import DiskWorld
 
 Table = dict[bytes, Stored]
 
 
 @pytest.fixture
-def store(lmdb_world: LmdbWorld, monkeypatch: pytest.MonkeyPatch) -> LmdbStore:
+def store(disk_world: DiskWorld, monkeypatch: pytest.MonkeyPatch) -> DiskStore:
     """Every flush of more than two records makes a run, and at most twelve records are merged in one transaction."""
     monkeypatch.setattr(state_module, "SMALL_FLUSH_RECORDS_MAX", 2)
     monkeypatch.setattr(state_module, "MERGE_RECORDS_MAX", 12)
-    store = lmdb_world.make_store()
+    store = disk_world.make_store()
     store.save_shard_map(SHARD_MAP)
     store.recover()
     return store
 
 
-def flush_at_random(store: LmdbStore, table: Table, random: Random, index: int, count: int) -> None:
+def flush_at_random(store: DiskStore, table: Table, random: Random, index: int, count: int) -> None:
     """Flush ``count`` changes of shard 1, a third of them deletions, and note in ``table`` what must be found."""
     keys = random.sample([b"%03d" % number for number in range(60)], count)
     changes = {key: Stored(index, random.randbytes(9)) if random.random() < 0.67 else None for key in keys}
@@ -41,7 +41,7 @@ def flush_at_random(store: LmdbStore, table: Table, random: Random, index: int, 
             table[key] = stored
 
 
-def assert_holds(store: LmdbStore, table: Table) -> None:
+def assert_holds(store: DiskStore, table: Table) -> None:
     assert store.scan(1, b"", b"", 1000) == sorted(table.items(), key=lambda item: item[0])
     assert store.scan(1, b"015", b"040", 7) == sorted(item for item in table.items() if b"015" <= item[0] < b"040")[:7]
     for number in range(60):
@@ -51,7 +51,7 @@ def assert_holds(store: LmdbStore, table: Table) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_reads_find_the_newest_of_runs_and_keys_through_flushes_merges_and_crashes(
-    store: LmdbStore, lmdb_world: LmdbWorld, seed: int
+    store: DiskStore, disk_world: DiskWorld, seed: int
 ) -> None:
     random = Random(seed)
     table: Table = {}
@@ -62,7 +62,7 @@ def test_reads_find_the_newest_of_runs_and_keys_through_flushes_merges_and_crash
         runs.add(len(store._state._runs))
         assert_holds(store, table)
         if random.random() < 0.1:
-            store = lmdb_world.crash(store)
+            store = disk_world.crash(store)
             store.recover()
             assert_holds(store, table)
     assert max(runs) >= MERGED_RUNS - 1
@@ -70,14 +70,14 @@ def test_reads_find_the_newest_of_runs_and_keys_through_flushes_merges_and_crash
 
 
 def test_a_crash_within_a_merge_loses_nothing_and_the_merge_begins_again(
-    store: LmdbStore, lmdb_world: LmdbWorld
+    store: DiskStore, disk_world: DiskWorld
 ) -> None:
     random, table = Random(1), {}
     flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
     for index in range(1, MERGED_RUNS + 1):
         flush_at_random(store, table, random, index, 6 if index == MERGED_RUNS else 50)
     assert store._state._merging, "the last flush paid for a part only"
-    store = lmdb_world.crash(store)
+    store = disk_world.crash(store)
     store.recover()
     assert len(store._state._runs) == MERGED_RUNS
     assert_holds(store, table)
@@ -87,13 +87,13 @@ def test_a_crash_within_a_merge_loses_nothing_and_the_merge_begins_again(
     assert_holds(store, table)
 
 
-def test_a_run_that_a_crash_left_unfinished_is_never_read(store: LmdbStore, lmdb_world: LmdbWorld) -> None:
+def test_a_run_that_a_crash_left_unfinished_is_never_read(store: DiskStore, disk_world: DiskWorld) -> None:
     random, table = Random(4), {}
     flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
     unfinished = {b"%03d" % number: Stored(99, b"never flushed") for number in range(0, 60, 2)}
     store._state._fill(store._state._run_databases[0], [image_of(state_at(1, 9), dict(unfinished))])
     assert_holds(store, table)
-    store = lmdb_world.crash(store)
+    store = disk_world.crash(store)
     assert_holds(store, table)
     flush_at_random(store, table, random, 1, 9)
     assert store._state._runs == (0,)
@@ -101,7 +101,7 @@ def test_a_run_that_a_crash_left_unfinished_is_never_read(store: LmdbStore, lmdb
 
 
 def test_a_large_flush_is_many_transactions_and_visible_with_the_last(
-    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state_module, "TRANSACTION_BYTES_MAX", 100)
     monkeypatch.setattr(state_module, "PUT_RECORDS_MAX", 3)
@@ -119,7 +119,7 @@ def test_a_large_flush_is_many_transactions_and_visible_with_the_last(
     assert_holds(store, table)
 
 
-def test_records_are_merged_by_their_size(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_merged_by_their_size(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "TRANSACTION_BYTES_MAX", 64 << 10)
     merged = []
     put_rows = state_module.put_rows
@@ -136,7 +136,7 @@ def test_records_are_merged_by_their_size(store: LmdbStore, monkeypatch: pytest.
 
 
 def test_when_there_is_no_room_for_a_run_a_merge_is_finished_first(
-    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random, table = Random(2), {}
     flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
@@ -150,7 +150,7 @@ def test_when_there_is_no_room_for_a_run_a_merge_is_finished_first(
     assert_holds(store, table)
 
 
-def test_a_copy_is_of_runs_and_keys_and_replaces_both(store: LmdbStore, lmdb_world: LmdbWorld) -> None:
+def test_a_copy_is_of_runs_and_keys_and_replaces_both(store: DiskStore, disk_world: DiskWorld) -> None:
     random, table = Random(3), {}
     flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
     for index in range(1, MERGED_RUNS + 1):
@@ -167,7 +167,7 @@ def test_a_copy_is_of_runs_and_keys_and_replaces_both(store: LmdbStore, lmdb_wor
     for index in range(before + 3, before + 12):
         flush_at_random(store, copied, random, index, 50)
         assert_holds(store, copied)
-    store = lmdb_world.crash(store)
+    store = disk_world.crash(store)
     assert_holds(store, copied)
 
 

@@ -13,10 +13,10 @@ from shardraft.host.making import shards_kept_on
 from shardraft.kv.commands import Stored
 from shardraft.shards.shard_map import HostPlace, Shard, ShardMap
 from shardraft.storage.state import sorted_slices
-from shardraft.storage.store import LmdbStore
+from shardraft.storage.store import DiskStore
 from shardraft.types import Membership
 from tests.contracts.store_world import SHARD_MAP, flush, state_at
-from tests.storage.conftest import LmdbWorld
+from tests.storage.conftest import DiskWorld
 
 MAP_OF_FOUR = attrs.evolve(
     SHARD_MAP,
@@ -29,8 +29,8 @@ MAP_OF_FOUR = attrs.evolve(
 
 
 @pytest.fixture
-def store(lmdb_world: LmdbWorld) -> LmdbStore:
-    store = lmdb_world.make_store()
+def store(disk_world: DiskWorld) -> DiskStore:
+    store = disk_world.make_store()
     store.save_shard_map(SHARD_MAP)
     store.recover()
     return store
@@ -51,7 +51,7 @@ def test_many_keys_are_sorted_in_slices(order: str, count: int) -> None:
     assert max(map(len, slices), default=0) <= 2 * 4_096
 
 
-def test_a_large_flush_is_written_whole(store: LmdbStore, lmdb_world: LmdbWorld) -> None:
+def test_a_large_flush_is_written_whole(store: DiskStore, disk_world: DiskWorld) -> None:
     random = Random(3)
     values = {random.randbytes(12): Stored(number, b"%d" % number) for number in range(40_000)}
     flush(store, state_at(1, 0, 0), dict(values))
@@ -59,7 +59,7 @@ def test_a_large_flush_is_written_whole(store: LmdbStore, lmdb_world: LmdbWorld)
     flush(store, state_at(1, 0, 0), dict.fromkeys(gone), number=2)
     for key in gone:
         del values[key]
-    assert dict(lmdb_world.crash(store).scan(1, b"", b"", 50_000)) == values
+    assert dict(disk_world.crash(store).scan(1, b"", b"", 50_000)) == values
 
 
 def test_a_voter_host_holds_the_shards_it_is_a_member_of_and_a_learner_all() -> None:
@@ -68,20 +68,20 @@ def test_a_voter_host_holds_the_shards_it_is_a_member_of_and_a_learner_all() -> 
     assert [shard.shard for shard in shards_kept_on(MAP_OF_FOUR, 100)] == [1, 2]
 
 
-def test_a_map_creates_the_shards_of_this_host_only(lmdb_world: LmdbWorld) -> None:
-    store = lmdb_world.make_store()
+def test_a_map_creates_the_shards_of_this_host_only(disk_world: DiskWorld) -> None:
+    store = disk_world.make_store()
     store.save_shard_map(MAP_OF_FOUR)
     assert [shard.shard for shard in store.recover().shards] == [1]
 
 
-def test_the_map_of_another_cluster_is_refused(store: LmdbStore) -> None:
+def test_the_map_of_another_cluster_is_refused(store: DiskStore) -> None:
     foreign: ShardMap = attrs.evolve(SHARD_MAP, cluster_id=b"another cluster!")
     with pytest.raises(StorageError, match="give this host the endpoints of its own cluster"):
         store.save_shard_map(foreign)
     assert store.recover().shard_map == SHARD_MAP
 
 
-def test_reads_go_on_while_another_thread_flushes(store: LmdbStore) -> None:
+def test_reads_go_on_while_another_thread_flushes(store: DiskStore) -> None:
     """Every read sees one flush or the other, whole: the revisions of a scan are all equal."""
     flush(store, state_at(1, 0, 0), {b"%03d" % key: Stored(1, b"x") for key in range(500)})
     seen: set[int] = set()
@@ -101,7 +101,7 @@ def test_reads_go_on_while_another_thread_flushes(store: LmdbStore) -> None:
     assert store.get(1, b"000") == Stored(11, b"x")
 
 
-def test_a_copy_and_a_flush_may_run_at_once(store: LmdbStore) -> None:
+def test_a_copy_and_a_flush_may_run_at_once(store: DiskStore) -> None:
     flush(store, state_at(1, 5), {b"%05d" % key: Stored(1, b"old" * 30) for key in range(5000)})
     spooled: list[tuple[int, int, int]] = []
     copier = threading.Thread(target=lambda: spooled.append(store.spool_copy(1, 1)))
@@ -115,15 +115,15 @@ def test_a_copy_and_a_flush_may_run_at_once(store: LmdbStore) -> None:
     assert {stored.revision for _, stored in store.scan(1, b"", b"", 5000)} == {index - 4}
 
 
-def test_copies_of_a_process_that_is_gone_are_removed(store: LmdbStore, lmdb_world: LmdbWorld) -> None:
+def test_copies_of_a_process_that_is_gone_are_removed(store: DiskStore, disk_world: DiskWorld) -> None:
     store.spool_copy(1, 1)
     store.stage_chunk(1, 0, store.read_chunk(1, 0))
-    again = lmdb_world.crash(store)
+    again = disk_world.crash(store)
     assert len(list((store.directory / "copies").iterdir())) == 2
     assert list((again.directory / "copies").iterdir()) == []
 
 
-def test_a_dropped_copy_leaves_no_file(store: LmdbStore) -> None:
+def test_a_dropped_copy_leaves_no_file(store: DiskStore) -> None:
     store.spool_copy(1, 1)
     store.drop_copy(1)
     store.drop_copy(1)
