@@ -20,6 +20,8 @@ ROOMS: Final = (
     "shardraft/host",
     "shardraft/sim",
     "shardraft/wire",
+    "shardraft/runtime/network.py",
+    "shardraft/runtime/poller.py",
     "shardraft/storage/batches.py",
     "shardraft/storage/blocks.py",
     "shardraft/storage/layout.py",

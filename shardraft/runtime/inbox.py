@@ -108,7 +108,7 @@ class Inbox:
                 self._timer.deadline = deadline_seconds
             self._waiting = True
             try:
-                await self._poller.wait()
+                await trio.lowlevel.wait_readable(self._poller.fileno())
             finally:
                 self._waiting = False
         else:

@@ -1,21 +1,17 @@
 """Many sockets behind one: the loop is woken once for all that has arrived, and reads it without a task for each.
 
 A task of its own for each connection costs a host more than the frames that it reads: it is scheduled, registers its
-socket anew, puts an event aside and wakes the loop, which is then scheduled in turn. Here the loop waits for a
-selector that holds all sockets, and has their frames read right before its turn.
+socket anew, puts an event aside and wakes the loop, which is then scheduled in turn. Here the loop waits for one
+epoll that holds all sockets, and has their frames read right before its turn. This module is compiled, so nothing in
+it waits: whoever does waits for ``fileno()``.
 """
 
 from __future__ import annotations
 
-import selectors
-import socket
+import os
+import select
 from collections import deque
 from collections.abc import Callable
-from typing import Final
-
-import trio
-
-_WAKE_BYTES: Final = 4096
 
 
 class Poller:
@@ -26,37 +22,35 @@ class Poller:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._called: deque[Callable[[], None]] = deque()
         self._ready: deque[int] = deque()
         """Those that were readable in this pass, or in the one before, and were not read yet."""
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        self._readers[self._woken.fileno()] = self._hear_waker
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._waker, select.EPOLLIN)
+        self._readers[self._waker] = self._hear_waker
+
+    def fileno(self) -> int:
+        """Is readable when something that it polls is, or after ``wake``."""
+        return self._epoll.fileno()
 
     def add(self, fd: int, read: Callable[[], None]) -> None:
         """Call ``read`` whenever the socket ``fd`` is readable, or at its end."""
         assert fd not in self._readers, "a socket has one reader"
-        self._selector.register(fd, selectors.EVENT_READ)
+        self._epoll.register(fd, select.EPOLLIN)
         self._readers[fd] = read
 
     def remove(self, fd: int) -> None:
         """Call nobody for ``fd`` any more. Called before the socket is closed; twice is once."""
         if self._readers.pop(fd, None) is not None:
-            self._selector.unregister(fd)
-
-    async def wait(self) -> None:
-        """Until something is readable, or ``wake`` was called."""
-        await trio.lowlevel.wait_readable(self._selector.fileno())
+            self._epoll.unregister(fd)
 
     def read(self, may_go_on: Callable[[], bool], seconds_max: float = 0) -> None:
         """Call what threads asked for; then let those read that have something to read, while ``may_go_on``.
 
         What threads bring is called however much there is: it is what others wait for. Those for
-        whom there is no room come first in the next pass, since the selector names the same ones first each time.
+        whom there is no room come first in the next pass, since the kernel names the same ones first each time.
         If there is nothing at all, it is waited for, and no task runs meanwhile.
         """
         self._call()
@@ -64,8 +58,8 @@ class Poller:
             seconds_max = 0
             self._read_ready(may_go_on)
         if may_go_on():
-            # A thread whose call was made above has written its byte by now or is about to, which ends the wait.
-            self._ready.extend([key.fd for key, _ in self._selector.select(seconds_max)])
+            # A thread whose call was made above has raised the counter by now or is about to, which ends the wait.
+            self._ready.extend([fd for fd, _ in self._epoll.poll(seconds_max)])
             self._read_ready(may_go_on)
 
     def _call(self) -> None:
@@ -81,11 +75,8 @@ class Poller:
                 reader()
 
     def wake(self) -> None:
-        """Let ``wait`` return."""
-        try:
-            self._waker.send(b"\0")
-        except BlockingIOError:
-            pass  # It was woken so often that one more makes no difference.
+        """Make it readable."""
+        os.eventfd_write(self._waker, 1)
 
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call it with the next ``read``, on the loop; for threads."""
@@ -94,13 +85,13 @@ class Poller:
 
     def _hear_waker(self) -> None:
         try:
-            self._woken.recv(_WAKE_BYTES)
+            os.eventfd_read(self._waker)
         except BlockingIOError:
             pass
-        # A thread adds its call before it writes its byte: whoever reads the byte makes the call.
+        # A thread adds its call before it raises the counter: whoever takes the counter makes the call.
         self._call()
 
     def close(self) -> None:
-        self._selector.close()
-        self._woken.close()
-        self._waker.close()
+        self._epoll.close()
+        os.close(self._waker)
+        self._waker = -1  # Not the number of a file that is opened later.

@@ -45,7 +45,7 @@ async def test_only_those_read_that_have_something_to_read(poller: Poller, pairs
     poller.read(always)
     assert heard == []
     pairs[1][1].send(b"one")
-    await poller.wait()
+    await trio.lowlevel.wait_readable(poller.fileno())
     poller.read(always)
     poller.read(always)
     assert heard == [b"one"]
@@ -61,7 +61,7 @@ async def test_what_was_not_read_is_read_next_time(poller: Poller, pairs: Pairs)
     poller.read(lambda: not heard)
     assert len(heard) == 1
     while len(heard) < 6:
-        await poller.wait()
+        await trio.lowlevel.wait_readable(poller.fileno())
         poller.read(always)
     assert sorted(heard) == [b"a"] * 3 + [b"b"] * 3
 
@@ -76,7 +76,7 @@ async def test_the_end_of_a_socket_is_something_to_read(poller: Poller, pairs: P
 
     poller.add(ours.fileno(), read)
     theirs.close()
-    await poller.wait()
+    await trio.lowlevel.wait_readable(poller.fileno())
     poller.read(always)
     poller.read(always)
     assert heard == [b""]
@@ -100,17 +100,17 @@ async def test_a_reader_that_another_removed_in_the_same_pass_is_not_called(poll
 
 async def test_waking_lets_the_wait_end_once(poller: Poller) -> None:
     poller.wake()
-    await poller.wait()
+    await trio.lowlevel.wait_readable(poller.fileno())
     poller.read(always)
     with trio.move_on_after(0) as scope:
-        await poller.wait()
+        await trio.lowlevel.wait_readable(poller.fileno())
     assert scope.cancelled_caught, "nothing wakes it any more"
 
 
 async def test_it_may_be_woken_without_end_while_nobody_waits(poller: Poller) -> None:
     for _ in range(100_000):
         poller.wake()
-    await poller.wait()
+    await trio.lowlevel.wait_readable(poller.fileno())
 
 
 async def test_what_threads_call_runs_on_the_loop_in_order(poller: Poller) -> None:
@@ -124,7 +124,7 @@ async def test_what_threads_call_runs_on_the_loop_in_order(poller: Poller) -> No
     thread = threading.Thread(target=call)
     thread.start()
     while len(ran) < len(numbers):
-        await poller.wait()
+        await trio.lowlevel.wait_readable(poller.fileno())
         poller.read(always)
     thread.join()
     assert ran == [(loop, number) for number in numbers]
@@ -146,7 +146,7 @@ async def test_a_call_that_comes_while_others_read_is_not_lost_with_the_byte_tha
     poller.read(always)
     with trio.fail_after(1):
         while not ran:
-            await poller.wait()
+            await trio.lowlevel.wait_readable(poller.fileno())
             poller.read(always)
 
 
@@ -176,15 +176,15 @@ async def test_one_that_was_removed_before_its_turn_came_is_not_read(poller: Pol
 async def test_what_threads_call_does_not_wait_for_room(poller: Poller) -> None:
     ran: list[int] = []
     poller.call_soon(lambda: ran.append(1))
-    await poller.wait()
+    await trio.lowlevel.wait_readable(poller.fileno())
     poller.read(lambda: False)
     assert ran == [1]
 
 
 async def test_a_wait_can_be_cancelled_and_begun_again(poller: Poller) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(poller.wait)
+        nursery.start_soon(trio.lowlevel.wait_readable, poller.fileno())
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     poller.wake()
-    await poller.wait()
+    await trio.lowlevel.wait_readable(poller.fileno())

@@ -29,7 +29,7 @@ class Loop:
 
     async def turn(self) -> None:
         with trio.fail_after(5):
-            await self.poller.wait()
+            await trio.lowlevel.wait_readable(self.poller.fileno())
         self.poller.read(lambda: True)
 
 
