@@ -46,7 +46,7 @@ class Poller:
         if self._readers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def read(self, may_go_on: Callable[[], bool], seconds_max: float = 0) -> None:
+    def read(self, may_go_on: Callable[[], bool], seconds_max: float = 0.0) -> None:
         """Call what threads asked for; then let those read that have something to read, while ``may_go_on``.
 
         What threads bring is called however much there is: it is what others wait for. Those for
@@ -55,7 +55,7 @@ class Poller:
         """
         self._call()
         if self._ready:
-            seconds_max = 0
+            seconds_max = 0.0
             self._read_ready(may_go_on)
         if may_go_on():
             # A thread whose call was made above has raised the counter by now or is about to, which ends the wait.
