@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from shardraft.errors import DeadlineExceeded, NotLeader, ProtocolError, Unavailable
-from shardraft.kv.requests import Consistency, ReadReply, ReadRequest
+from shardraft.kv.requests import Consistency, ReadReply, ReadRequest, StatusRequest
 from shardraft_router.core import RouterLimits
 from tests.router.cluster import FakeCluster, World, at, learner_at
 
@@ -186,6 +186,21 @@ def test_no_learner_is_connected_to_before_the_first_stale_read() -> None:
     assert seen.wanted == (at(1), at(2), at(3))
     assert served_by(seen) == [learner_at(21)]
     assert set(seen.wanted) == {at(1), at(2), at(3), learner_at(11), learner_at(21)}
+
+
+def test_a_learner_that_was_let_go_a_moment_ago_is_waited_for_and_not_passed_over() -> None:
+    """It was asked its status, and is down because nobody needed it, not because it cannot be reached."""
+    seen = world({11: 1})
+    question = seen.core.ask_host(learner_at(11), StatusRequest, seen.deadline())
+    seen.settle()
+    assert question.done
+    seen.cut(at(2))
+    seen.settle()
+    assert learner_at(11) not in seen.wanted
+    seen.cut(learner_at(11))
+    calls = [seen.read(b"key %d" % number, stale=True) for number in range(5)]
+    seen.settle()
+    assert [call.served_by for call in calls] == [learner_at(11)] * 5
 
 
 def test_stale_reads_take_turns_among_the_learners_of_the_highest_tier() -> None:

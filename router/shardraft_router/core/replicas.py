@@ -58,6 +58,10 @@ class Replicas:
             self._lots.setdefault(link.endpoint, self._exchange.random.random())
         ranked = sorted(dict.fromkeys(learners), key=self._rank)[: self._exchange.limits.learners_max]
         if ranked != self.chosen:
+            for link in ranked:
+                if link not in self.chosen:
+                    # It may have been let go a moment ago: a read that comes before the driver hears of this waits too.
+                    self._links.revive(link.endpoint)
             self.chosen = ranked
             self._links.changed = True
 
