@@ -87,7 +87,7 @@ class Block:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def add(self, kind: ItemKind, content: bytes) -> None:
+    def add(self, kind: int, content: bytes) -> None:
         self._parts.append(_ITEM.pack(kind, 0, 0, len(content)))
         self._parts.append(content)
         self.block_bytes += ITEM_HEADER_BYTES + len(content)

@@ -65,13 +65,13 @@ class Segments:
             self._newest.clear(newest.torn_end)
         self._newest.write_again(0 if newest.blocks <= _BLOCKS_OF_A_BEGINNING else newest.last_begin)
         sync_directory(self._directory)
-        for before in found.segments[:-1]:
-            if before.number + 1 == newest.number:
-                segment = self._segments[before.number]
-                if before.is_sealed:
-                    segment.write_again(before.last_begin)
-                else:
-                    segment.seal(newest.number)
+        before = found.segments[-2] if len(found.segments) > 1 else newest
+        if before.number == newest.number - 1:
+            segment = self._segments[before.number]
+            if before.is_sealed:
+                segment.write_again(before.last_begin)
+            else:
+                segment.seal(newest.number)
         for leftover in found.leftovers:
             leftover.unlink()
 

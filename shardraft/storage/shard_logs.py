@@ -31,6 +31,10 @@ _HARD_STATE_ITEM: Final = struct.Struct("<IIQQ")
 # Compared with plain numbers for each item of each commit, which an enumeration makes dear.
 _ENTRY: Final = int(ItemKind.ENTRY)
 _HARD_STATE: Final = int(ItemKind.HARD_STATE)
+_OF_SEGMENTS: Final = frozenset({ItemKind.HEAD, ItemKind.GONE, ItemKind.SEAL})
+_OF_A_LOG: Final = frozenset(
+    {ItemKind.TRUNCATION, ItemKind.BASE, ItemKind.RESET, ItemKind.REMOVAL, ItemKind.STANDING}
+)
 
 shard_item = _SHARD.pack
 truncation_item = _TRUNCATION.pack
@@ -171,18 +175,28 @@ class ShardLogs:
 
     def _take_moved(self, segment: int, offset: int, body: bytes, start: int, end: int) -> None:
         _, _, _, _, shard, _, index, term, _ = ENTRY_HEADER.unpack_from(body, start)
-        self._log(shard).move(index, segment << SEGMENT_SHIFT | offset, end - start, term)
+        log = self._log(shard)
+        before_bytes = log.live_bytes
+        log.move(index, segment << SEGMENT_SHIFT | offset, end - start, term)
+        self.live_bytes += log.live_bytes - before_bytes
         self._hold(segment, shard, index)
 
     def _take_other(self, kind: int, segment: int, begin: int, body: bytes, start: int, end: int) -> None:
-        if kind in (ItemKind.HEAD, ItemKind.GONE, ItemKind.SEAL):
-            return  # Said of segments, and heard by those who read them (``log_start``).
-        shard = _SHARD.unpack_from(body, start)[0]
-        log = self._log(ENTRY_HEADER.unpack_from(body, start)[4] if kind == ItemKind.MOVED_ENTRY else shard)
-        before_bytes = log.live_bytes
+        if kind in _OF_SEGMENTS:
+            return  # Heard by those who read segments (``log_start``).
         if kind == ItemKind.MOVED_ENTRY:
             self._take_moved(segment, begin + start, body, start, end)
-        elif kind == ItemKind.TRUNCATION:
+        elif kind in _OF_A_LOG:
+            self._take_of_a_log(kind, body, start, end)
+        else:
+            raise StorageError(f"an item has kind {kind}: start the newer program that wrote it")
+        self.has_freed = True
+
+    def _take_of_a_log(self, kind: int, body: bytes, start: int, end: int) -> None:
+        shard = _SHARD.unpack_from(body, start)[0]
+        log = self._log(shard)
+        before_bytes = log.live_bytes
+        if kind == ItemKind.TRUNCATION:
             log.truncate(_TRUNCATION.unpack_from(body, start)[1])
         elif kind == ItemKind.BASE:
             log.compact(*decode_base(body[start + _SHARD.size : end]))
@@ -191,13 +205,10 @@ class ShardLogs:
         elif kind == ItemKind.REMOVAL:
             log.truncate(0)
             del self.logs[shard]
-        elif kind == ItemKind.STANDING:
+        else:
             last = _STANDING.unpack_from(body, start)[1]
             log.stand(*decode_base(body[start + _STANDING.size : end]), last)
-        else:
-            raise StorageError(f"an item has kind {kind}: start the newer program that wrote it")
         self.live_bytes += log.live_bytes - before_bytes
-        self.has_freed = True
 
     def _log(self, shard: ShardId) -> ShardLog:
         log = self.logs.get(shard)

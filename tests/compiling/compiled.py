@@ -53,7 +53,10 @@ from shardraft.sim.options import SimulationOptions
 world = SimulationOptions(seed=3, learners=(2, 1))
 print(pickle.loads(pickle.dumps(world)) == world)
 """
-UNIT_TESTS = ("raft", "kv", "shards", "learner", "host", "conformance", "wire", "router")
+UNIT_TESTS = (
+    *("raft", "kv", "shards", "learner", "host", "conformance", "wire"),
+    *("storage", "formats", "runtime", "router"),
+)
 
 
 def run(arguments: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:

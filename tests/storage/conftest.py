@@ -11,7 +11,7 @@ import pytest
 from shardraft.config import Limits
 from shardraft.kv.commands import Stored
 from shardraft.raft.ready import HardState, LogWrite
-from shardraft.storage.blocks import Block, ItemKind
+from shardraft.storage.blocks import Block
 from shardraft.storage.identity import create_data_directory
 from shardraft.storage.store import DiskStore, open_store
 from tests.contracts.store_world import (
@@ -93,7 +93,7 @@ def used_store(disk_world: DiskWorld) -> DiskStore:
     return store
 
 
-def write_block(store: DiskStore, *items: tuple[ItemKind, bytes]) -> None:
+def write_block(store: DiskStore, *items: tuple[int, bytes]) -> None:
     """Write a block that has these items to the log, whatever they say; only the next start hears of it."""
     block = Block()
     for kind, content in items:

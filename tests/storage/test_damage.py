@@ -187,10 +187,11 @@ def check_newer_is_refused(store: DiskStore, what: str = "format 2") -> None:
         (ItemKind.ENTRY, newer(entry(1, 51, 2).encoded), "entry format 2"),
         (ItemKind.BASE, shard_item(1) + newer(encode_base(10, 2)), "format 2"),
         (15, b"????", "kind 15"),
+        (15, b"", "kind 15"),
     ],
 )
 def test_an_item_of_a_newer_format_is_refused_at_start(
-    used: Path, disk_world: DiskWorld, kind: ItemKind, content: bytes, what: str
+    used: Path, disk_world: DiskWorld, kind: int, content: bytes, what: str
 ) -> None:
     store = recover(disk_world, used)
     write_block(store, (kind, content))

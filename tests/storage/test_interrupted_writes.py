@@ -11,8 +11,8 @@ import pytest
 from shardraft.errors import StorageError
 from shardraft.host.turn import LogBatch
 from shardraft.raft.ready import HardState, LogWrite
-from shardraft.storage import segments
-from shardraft.storage.blocks import SEAL_BYTES
+from shardraft.storage import moving, segments
+from shardraft.storage.blocks import SEAL_BYTES, Block, ItemKind, items
 from shardraft.storage.log import SegmentedLog
 from shardraft.storage.log_start import SECTOR_BYTES
 from shardraft.storage.segment import Segment
@@ -186,9 +186,7 @@ def test_a_log_whose_write_failed_is_not_recovered_in_the_same_process(
         log.recover()
 
 
-def test_moves_of_a_commit_that_was_refused_are_made_again(
-    log: SegmentedLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_moves_of_a_commit_that_was_refused_are_made_again(log: SegmentedLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SEGMENT_BYTES_MIN", 2048)
     monkeypatch.setattr(segments, "HELD_BYTES_SPARE", 6144)
     last = 0
@@ -232,6 +230,62 @@ def test_a_log_that_became_small_gives_its_room_back_with_the_next_commits(log: 
         commit(log, LogWrite(1, 0, None, (), HardState(term, 1, 200)))
     assert held_bytes(log) <= segments.HELD_BYTES_SPARE + 3 * segments.SEGMENT_BYTES_MIN
     assert len(log.read_entries(2, 1, 26, 1 << 20)) == 25
+
+
+def moved_by_each_block(patch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The bytes of each entry that a block moves, for all blocks from here on."""
+    moved: list[list[int]] = []
+    append = Segment.append
+
+    def heard(self: Segment, block: Block) -> tuple[int, bytes]:
+        begin, body = append(self, block)
+        moved.append([end - start for kind, start, end in items(body) if kind == ItemKind.MOVED_ENTRY])
+        return begin, body
+
+    patch.setattr(Segment, "append", heard)
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "most"), [("MOVED_ENTRIES_MAX", 3, 3), ("MOVED_BYTES_MAX", 100, 3), ("MOVED_BYTES_MAX", 1, 1)]
+)
+def test_a_commit_moves_no_more_than_its_limits(
+    log: SegmentedLog, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, most: int
+) -> None:
+    """An entry has 44 bytes, so 100 are passed with the third."""
+    for index in range(1, 201):
+        commit(log, write_of(1, index, b"x" * 100_000), write_of(2, index, b"cold"))
+    monkeypatch.setattr(moving, limit, value)
+    moved = moved_by_each_block(monkeypatch)
+    commit(log, compact=(1, 200))
+    for term in range(1, 10):
+        commit(log, LogWrite(1, 0, None, (), HardState(term, 1, 200)))
+    assert max(len(sizes) for sizes in moved) == most
+
+
+def test_a_commit_empties_no_more_segments_than_its_limit(log: SegmentedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(1, 201):
+        cold = (write_of(2, index // 8, b"cold"),) if index % 8 == 0 else ()
+        commit(log, write_of(1, index, b"x" * 100_000), *cold)
+    monkeypatch.setattr(moving, "SEGMENTS_EMPTIED_MAX", 1)
+    commit(log, compact=(1, 200))
+    for term in range(1, 10):
+        before = len(list(log.path.glob("segment-*")))
+        commit(log, LogWrite(1, 0, None, (), HardState(term, 1, 200)))
+        assert before - len(list(log.path.glob("segment-*"))) <= 1
+
+
+@pytest.mark.replaces_code
+def test_a_batch_beyond_what_may_wait_is_a_bug_and_nothing_of_it_is_written(
+    log: SegmentedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(log, write_of(1, 1, b"x" * 100))
+    with monkeypatch.context() as patch:
+        patch.setattr("shardraft.storage.blocks.BODY_BYTES_MAX", 1000)
+        with pytest.raises(AssertionError, match="no larger than what may wait"):
+            commit(log, write_of(1, 2, b"x" * 1000))
+    commit(log, write_of(1, 2, b"x" * 1000))
+    assert found_terms(log.path) == 2
 
 
 def test_a_large_commit_is_written_in_several_blocks(log: SegmentedLog, monkeypatch: pytest.MonkeyPatch) -> None:
