@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import Any, Final
 
 from shardraft.errors import InvalidArgument
 from shardraft.kv.commands import DELETE, PUT, Batch
 from shardraft.wire.schema import (
     MALFORMED,
-    data_list,
-    items_bytes,
     load,
     open_message,
     pack_numbers,
@@ -18,6 +17,7 @@ from shardraft.wire.schema import (
     unpack_numbers,
     unpack_positions,
 )
+from shardraft.wire.words import Layout, LibraryReader, OtherLayout, QuickReader, QuickWriter, layout_of
 
 _KNOWN_KINDS: Final = bytes((PUT, DELETE))
 SESSION_BYTES: Final = 16
@@ -27,7 +27,6 @@ _ATOMIC: Final = 2
 _CONDITIONS: Final = 4
 _POSITIONS: Final = 8
 _FLAGS: Final = _OPENS_SESSION | _ATOMIC | _CONDITIONS | _POSITIONS
-_FIXED_WORDS: Final = 32
 
 
 class CapnpBatchCodec:
@@ -36,22 +35,19 @@ class CapnpBatchCodec:
     def encode_batch(self, batch: Batch) -> bytes:
         """One framed message of a single segment; equal batches give equal bytes."""
         assert len(batch.session) == SESSION_BYTES, f"a session has {SESSION_BYTES} bytes, not {len(batch.session)}"
-        operations = len(batch.kinds)
-        size = items_bytes(batch.keys) + items_bytes(batch.values) + 11 * operations
-        message = load("client").Batch.new_message(_FIXED_WORDS + size // 8)
+        message = QuickWriter(_layout())
         flags = (_OPENS_SESSION if batch.opens_session else 0) | (_ATOMIC if batch.atomic else 0)
         if batch.conditions:
             flags |= _CONDITIONS
-            message.conditions = pack_numbers(batch.conditions)
+            message.put_data("conditions", pack_numbers(batch.conditions))
         if batch.positions:
             flags |= _POSITIONS
-            message.positions = pack_positions(batch.positions)
+            message.put_data("positions", pack_positions(batch.positions))
         head = _HEAD.pack(batch.session, batch.sequence, batch.answered_below, batch.epoch, flags)
-        message.head = head + batch.kinds
-        message.keys = batch.keys
-        message.values = batch.values
-        encoded: bytes = message.to_bytes()
-        return encoded
+        message.put_data("head", head + batch.kinds)
+        message.put_items("keys", batch.keys)
+        message.put_items("values", batch.values)
+        return message.framed()
 
     def decode_batch(self, payload: bytes) -> Batch:
         """The batch in ``payload``; every column has as many items as there are operations, at least one.
@@ -59,28 +55,49 @@ class CapnpBatchCodec:
         Raises ``InvalidArgument`` when it is malformed. Lengths of keys and values are not looked at.
         """
         try:
-            message = open_message(load("client").Batch, payload)
-            head: bytes = message.head
-            session, sequence, answered_below, epoch, flags = _HEAD.unpack_from(head)
-            batch = Batch(
-                session,
-                sequence,
-                answered_below,
-                flags & _OPENS_SESSION != 0,
-                flags & _ATOMIC != 0,
-                epoch,
-                head[_HEAD.size :],
-                data_list(message.keys),
-                data_list(message.values),
-                unpack_numbers(message.conditions) if flags & _CONDITIONS else (),
-                unpack_positions(message.positions) if flags & _POSITIONS else (),
-            )
+            batch = _read_quickly(payload)
+            if batch is None:
+                batch = _read(LibraryReader(open_message(load("client").Batch, payload)))
+        except InvalidArgument:
+            raise
         except MALFORMED:
             raise InvalidArgument("the batch is no message of this protocol") from None
-        fault = _fault(batch) if flags <= _FLAGS else "the batch has a flag that this program does not know"
+        fault = _fault(batch)
         if fault:
             raise InvalidArgument(fault)
         return batch
+
+
+@cache
+def _layout() -> Layout:
+    return layout_of(load("client").Batch)
+
+
+def _read_quickly(payload: bytes) -> Batch | None:
+    try:
+        return _read(QuickReader(_layout(), payload))
+    except OtherLayout:
+        return None
+
+
+def _read(message: QuickReader | LibraryReader) -> Batch:
+    head = message.data("head")
+    session, sequence, answered_below, epoch, flags = _HEAD.unpack_from(head)
+    if flags > _FLAGS:
+        raise InvalidArgument("the batch has a flag that this program does not know")
+    return Batch(
+        session,
+        sequence,
+        answered_below,
+        flags & _OPENS_SESSION != 0,
+        flags & _ATOMIC != 0,
+        epoch,
+        head[_HEAD.size :],
+        message.items("keys"),
+        message.items("values"),
+        unpack_numbers(message.data("conditions")) if flags & _CONDITIONS else (),
+        unpack_positions(message.data("positions")) if flags & _POSITIONS else (),
+    )
 
 
 def _fault(batch: Batch) -> str | None:

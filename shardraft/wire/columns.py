@@ -15,7 +15,8 @@ import attrs
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.raft.entry import Entry, EntryError, decode_entry
 from shardraft.types import ShardId
-from shardraft.wire.schema import data_list
+from shardraft.wire.schema import load
+from shardraft.wire.words import LibraryWriter, QuickWriter, layout_of
 
 MESSAGES_MAX: Final = 65_536
 """Messages in one frame; more are sent in several, and refused on receipt."""
@@ -32,40 +33,66 @@ class Kind(Protocol):
         """An upper bound of what the message adds to a frame."""
         ...
 
+    @property
+    def of_bytes(self) -> bool:
+        """Whether its columns are byte strings only, so that they can do without the library."""
+        ...
+
     def write(self, frame: Any, messages: Sequence[Any]) -> None:
-        """Set the kind's columns of the frame being built."""
+        """Set the kind's columns of the frame being built, which is a writer of ``wire.words``."""
         ...
 
     def read(self, frame: Any, count: int) -> Sequence[Any]:
-        """The ``count`` messages of this kind. Raises ``ProtocolError`` or one of ``schema.MALFORMED``."""
+        """The ``count`` messages of this kind in a frame, which is a reader of ``wire.words``.
+
+        Raises ``ProtocolError``, one of ``schema.MALFORMED``, or the reader's ``OtherLayout``.
+        """
         ...
+
+
+class FrameForm:
+    """One struct of ``schema/peer.capnp`` whose fields are columns."""
+
+    def __init__(self, name: str) -> None:
+        self.schema = getattr(load("peer"), name)
+        self.layout = layout_of(self.schema)
+
+    def writer(self, size: int, of_bytes: bool) -> QuickWriter | LibraryWriter:
+        """A frame to be filled with about ``size`` bytes."""
+        return QuickWriter(self.layout) if of_bytes else LibraryWriter(self.schema.new_message(size // 8))
 
 
 @attrs.frozen(slots=True)
 class Payloads:
     """The list of byte strings that belongs to a column of records.
 
-    ``of`` names those of one message; the frame holds those of all messages, concatenated.
+    ``of`` names those of one message; the frame holds those of all messages, concatenated. ``count`` says of the
+    records' rows how many that must be.
     """
 
     name: str
     of: Callable[[Any], Sequence[bytes]]
+    count: Callable[[list[tuple[Any, ...]]], int] = len
 
 
 @attrs.frozen(slots=True)
 class RecordKind:
     """Messages as fixed-width records in a ``Data`` column.
 
-    ``pack`` makes the record of one message; ``unpack`` makes all messages of the records' rows, and of
-    the reader of their payloads (None for a kind that has none).
+    ``pack`` makes the record of one message; ``unpack`` makes all messages of the records' rows and of their payloads,
+    which are as many as ``payloads.count`` says.
     """
 
     number: int
     column: str
     record: struct.Struct
     pack: Callable[[Any], bytes]
-    unpack: Callable[[list[tuple[Any, ...]], Any], Sequence[Any]]
+    unpack: Callable[[list[tuple[Any, ...]], list[bytes]], Sequence[Any]]
     payloads: Payloads | None = None
+
+    @property
+    def of_bytes(self) -> bool:
+        return True
 
     def bytes_of(self, message: Any) -> int:
         size = self.record.size + 1
@@ -75,15 +102,23 @@ class RecordKind:
         return size
 
     def write(self, frame: Any, messages: Sequence[Any]) -> None:
-        setattr(frame, self.column, b"".join(map(self.pack, messages)))
-        if self.payloads is not None:
-            setattr(frame, self.payloads.name, [item for message in messages for item in self.payloads.of(message)])
+        frame.put_data(self.column, b"".join(map(self.pack, messages)))
+        payloads = self.payloads
+        if payloads is not None:
+            frame.put_items(payloads.name, [item for message in messages for item in payloads.of(message)])
 
     def read(self, frame: Any, count: int) -> Sequence[Any]:
-        rows = list(self.record.iter_unpack(getattr(frame, self.column)))
+        rows = list(self.record.iter_unpack(frame.data(self.column)))
         if len(rows) != count:
             raise ValueError("another number of records than the kinds say")
-        return self.unpack(rows, None if self.payloads is None else getattr(frame, self.payloads.name))
+        return self.unpack(rows, [] if self.payloads is None else self._payloads_of(rows, frame, self.payloads))
+
+    def _payloads_of(self, rows: list[tuple[Any, ...]], frame: Any, payloads: Payloads) -> list[bytes]:
+        count = payloads.count(rows)
+        items: list[bytes] = frame.items(payloads.name, count)
+        if len(items) != count:
+            raise ValueError("fewer payloads than the records say")
+        return items
 
 
 @attrs.frozen(slots=True)
@@ -96,23 +131,23 @@ class StructKind:
     read_one: Callable[[Any], Any]
     bytes_of: Callable[[Any], int]
 
+    @property
+    def of_bytes(self) -> bool:
+        return False
+
     def write(self, frame: Any, messages: Sequence[Any]) -> None:
-        for place, message in zip(frame.init(self.column, len(messages)), messages, strict=True):
+        for place, message in zip(frame.structs(self.column, len(messages)), messages, strict=True):
             self.write_one(place, message)
 
     def read(self, frame: Any, count: int) -> Sequence[Any]:
-        readers = getattr(frame, self.column)
+        readers = frame.structs(self.column)
         if len(readers) != count:
             raise ValueError("another number of structs than the kinds say")
         return [self.read_one(reader) for reader in readers]
 
 
-def read_entries(reader: Any, counts: Sequence[tuple[ShardId, int]]) -> list[tuple[Entry, ...]]:
+def read_entries(encoded: list[bytes], counts: Sequence[tuple[ShardId, int]]) -> list[tuple[Entry, ...]]:
     """The entries of each (shard, count), in order, each with its checksum verified (raises ``ProtocolError``)."""
-    total = sum(count for _, count in counts)
-    encoded = data_list(reader, total)
-    if len(encoded) != total:
-        raise ValueError("fewer entries than the records say")
     each = iter(encoded)
     try:
         return [tuple([decode_entry(next(each), shard) for _ in range(count)]) for shard, count in counts]
@@ -121,7 +156,7 @@ def read_entries(reader: Any, counts: Sequence[tuple[ShardId, int]]) -> list[tup
 
 
 def encode_frames(
-    schema: Any, kinds: Mapping[type, Kind], messages: Iterable[Any], frame_bytes_max: int
+    form: FrameForm, kinds: Mapping[type, Kind], messages: Iterable[Any], frame_bytes_max: int
 ) -> list[bytes]:
     """The messages in order, in as few frames as keep to ``frame_bytes_max``; a larger message goes alone."""
     frames: list[bytes] = []
@@ -131,16 +166,23 @@ def encode_frames(
         kind = kinds[type(message)]
         its_size = kind.bytes_of(message)
         if pending and (size + its_size > frame_bytes_max or len(pending) == MESSAGES_MAX):
-            frames.append(_encode_frame(schema, pending, size))
+            frames.append(_encode_frame(form, pending, size))
             pending, size = [], _FIXED_BYTES
         pending.append((kind, message))
         size += its_size
     if pending:
-        frames.append(_encode_frame(schema, pending, size))
+        frames.append(_encode_frame(form, pending, size))
     return frames
 
 
-def _encode_frame(schema: Any, pending: list[tuple[Kind, Any]], size: int) -> bytes:
+def _encode_frame(form: FrameForm, pending: list[tuple[Kind, Any]], size: int) -> bytes:
+    frame = form.writer(size, all(kind.of_bytes for kind, _ in pending))
+    fill_frame(frame, pending)
+    return frame.framed()
+
+
+def fill_frame(frame: QuickWriter | LibraryWriter, pending: list[tuple[Kind, Any]]) -> None:
+    """Put the messages into the frame, each column after the columns of the messages that came first."""
     by_number: dict[int, tuple[Kind, list[Any]]] = {}
     for kind, message in pending:
         column = by_number.get(kind.number)
@@ -148,17 +190,14 @@ def _encode_frame(schema: Any, pending: list[tuple[Kind, Any]], size: int) -> by
             by_number[kind.number] = (kind, [message])
         else:
             column[1].append(message)
-    frame = schema.new_message(size // 8)
-    frame.kinds = bytes([kind.number for kind, _ in pending])
+    frame.put_data("kinds", bytes([kind.number for kind, _ in pending]))
     for kind, its_messages in by_number.values():
         kind.write(frame, its_messages)
-    framed: bytes = frame.to_bytes()
-    return framed
 
 
 def read_frame(frame: Any, kinds: Mapping[int, Kind]) -> tuple[Any, ...]:
-    """The messages of a frame in their order. Raises ``ProtocolError`` or one of ``schema.MALFORMED``."""
-    numbers: bytes = frame.kinds
+    """The messages of a frame, which is a reader of ``wire.words``, in their order; raises as ``Kind.read`` does."""
+    numbers: bytes = frame.data("kinds")
     if len(numbers) > MESSAGES_MAX:
         raise ProtocolError(ErrorCode.TOO_LARGE, f"more than {MESSAGES_MAX} messages in one frame")
     columns = {}

@@ -21,7 +21,6 @@ from shardraft.learner.messages import (
 from shardraft.wire.columns import Kind, Payloads, RecordKind, StructKind, read_entries
 from shardraft.wire.maps import read_shard_map, shard_map_bytes, write_shard_map
 from shardraft.wire.records import COPY_KINDS, Rows
-from shardraft.wire.schema import data_list
 
 _ATTACH: Final = struct.Struct("<IIQQQQ")
 _SHARD_INDEX: Final = struct.Struct("<IIQ")
@@ -79,7 +78,7 @@ def _pack_attach(message: Attach) -> bytes:
     return _ATTACH.pack(m.shard, 0, m.applied_index, m.applied_term, m.applied_hash, m.epoch)
 
 
-def _unpack_attaches(rows: Rows, _: Any) -> Sequence[Attach]:
+def _unpack_attaches(rows: Rows, _: list[bytes]) -> Sequence[Attach]:
     return [
         Attach(shard, applied_index, applied_term, applied_hash, epoch)
         for shard, _, applied_index, applied_term, applied_hash, epoch in rows
@@ -90,7 +89,7 @@ def _pack_attach_reply(message: AttachReply) -> bytes:
     return _SHARD_INDEX.pack(message.shard, message.outcome, message.commit_index)
 
 
-def _unpack_attach_replies(rows: Rows, _: Any) -> Sequence[AttachReply]:
+def _unpack_attach_replies(rows: Rows, _: list[bytes]) -> Sequence[AttachReply]:
     unknown = [outcome for _, outcome, _ in rows if outcome not in _OUTCOMES]
     if unknown:
         raise ProtocolError(ErrorCode.UNIMPLEMENTED, f"the frame holds an unknown attach outcome {unknown[0]}")
@@ -101,7 +100,11 @@ def _pack_feed_entries(message: FeedEntries) -> bytes:
     return _SHARD_INDEX.pack(message.shard, len(message.entries), message.commit_index)
 
 
-def _unpack_feed_entries(rows: Rows, entries: Any) -> Sequence[FeedEntries]:
+def _entries_of(rows: Rows) -> int:
+    return sum([row[1] for row in rows])
+
+
+def _unpack_feed_entries(rows: Rows, entries: list[bytes]) -> Sequence[FeedEntries]:
     groups = read_entries(entries, [(row[0], row[1]) for row in rows])
     return [
         FeedEntries(shard, commit_index, group) for (shard, _, commit_index), group in zip(rows, groups, strict=True)
@@ -112,7 +115,7 @@ def _pack_feed_ack(message: FeedAck) -> bytes:
     return _SHARD_INDEX.pack(message.shard, 0, message.applied_index)
 
 
-def _unpack_feed_acks(rows: Rows, _: Any) -> Sequence[FeedAck]:
+def _unpack_feed_acks(rows: Rows, _: list[bytes]) -> Sequence[FeedAck]:
     return [FeedAck(shard, applied_index) for shard, _, applied_index in rows]
 
 
@@ -124,9 +127,9 @@ def _commit_indexes(message: FeedHeartbeat) -> Sequence[bytes]:
     return (b"".join([_SHARD_INDEX.pack(shard, 0, index) for shard, index in message.commit_indexes]),)
 
 
-def _unpack_heartbeats(rows: Rows, columns: Any) -> Sequence[FeedHeartbeat]:
+def _unpack_heartbeats(rows: Rows, columns: list[bytes]) -> Sequence[FeedHeartbeat]:
     heartbeats = []
-    for (count,), column in zip(rows, data_list(columns, len(rows)), strict=True):
+    for (count,), column in zip(rows, columns, strict=True):
         commit_indexes = tuple([(shard, index) for shard, _, index in _SHARD_INDEX.iter_unpack(column)])
         if len(commit_indexes) != count:
             raise ValueError("another number of commit indexes than the record says")
@@ -145,7 +148,7 @@ LINK_KINDS: Final[dict[type, Kind]] = {
         _SHARD_INDEX,
         _pack_feed_entries,
         _unpack_feed_entries,
-        Payloads("entries", lambda message: [entry.encoded for entry in message.entries]),
+        Payloads("entries", lambda message: [entry.encoded for entry in message.entries], _entries_of),
     ),
     FeedAck: RecordKind(25, "feedAcks", _SHARD_INDEX, _pack_feed_ack, _unpack_feed_acks),
     FeedHeartbeat: RecordKind(

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from shardraft.kv.requests import Consistency, ReadReply, ReadRequest
 from shardraft.types import INTEGER_MAX
-from shardraft.wire.schema import ITEMS_MAX, pack_numbers
+from shardraft.wire.schema import pack_numbers
+from shardraft.wire.words import IN_BYTES, OF_POINTERS, OtherLayout, pack_items, unpack_items
 
 _REQUEST: Final = struct.Struct("<2I 2I QIIQQ 2I Q 2I")
 """Segment table; root pointer; id, shard, timeout, epoch, union; its pointer; consistency; pointer to the keys."""
@@ -33,17 +34,13 @@ _REPLY_ROOT: Final = 0x00010002
 _REPLY_READ: Final = 0x00020003
 _READ: Final = 2
 """The union's number of a read, in requests and in replies alike."""
-_IN_BYTES: Final = 2
-_OF_POINTERS: Final = 6
-"""What the items of a list are."""
-_PADDING: Final = tuple(bytes(count) for count in range(8))
 _CONSISTENCIES: Final = {int(consistency): consistency for consistency in Consistency}
 
 
 def encode_read_request(request: ReadRequest) -> bytes:
     """One framed message of a single segment."""
     keys = request.keys
-    items, words = _pack_items(keys)
+    items, words = pack_items(keys)
     return (
         _REQUEST.pack(
             0,
@@ -59,7 +56,7 @@ def encode_read_request(request: ReadRequest) -> bytes:
             _REQUEST_READ,
             int(request.consistency),
             1,
-            len(keys) << 3 | _OF_POINTERS,
+            len(keys) << 3 | OF_POINTERS,
         )
         + items
     )
@@ -78,7 +75,7 @@ def decode_read_request(message: bytes) -> ReadRequest | None:
     if len(message) != 8 + 8 * words or consistency is None:
         return None
     keys: list[Any] = []
-    if _unpack_items(message, _REQUEST_WORDS, kind, keys) != words:
+    if _unpack_list(message, _REQUEST_WORDS, kind, keys) != words:
         return None
     return ReadRequest(request_id, shard, epoch, timeout_ms, consistency, keys)
 
@@ -90,7 +87,7 @@ def encode_read_reply(reply: ReadReply) -> bytes:
     if None in values:
         values = [b"" if value is None else value for value in values]
     count = len(values)
-    items, words = _pack_items(values)
+    items, words = pack_items(values)
     head = _REPLY.pack(
         0,
         _REPLY_WORDS + words + count,
@@ -104,9 +101,9 @@ def encode_read_reply(reply: ReadReply) -> bytes:
         0 if reply.age_us is None else reply.age_us ^ INTEGER_MAX,
         reply.tier,
         5,
-        count << 3 | _OF_POINTERS,
+        count << 3 | OF_POINTERS,
         words << 2 | 1,
-        count << 6 | _IN_BYTES,
+        count << 6 | IN_BYTES,
     )
     return head + items + pack_numbers(reply.revisions)
 
@@ -121,10 +118,10 @@ def decode_read_reply(message: bytes) -> ReadReply | None:
     if which != _READ or (more, zero, root, near, read, place) != (0, 0, _REPLY_ROOT, 0, _REPLY_READ, 5):
         return None
     count = kind >> 3
-    if len(message) != 8 + 8 * words or tier > 0xFFFF or column != count << 6 | _IN_BYTES:
+    if len(message) != 8 + 8 * words or tier > 0xFFFF or column != count << 6 | IN_BYTES:
         return None
     values: list[Any] = []
-    end = _unpack_items(message, _REPLY_WORDS, kind, values)
+    end = _unpack_list(message, _REPLY_WORDS, kind, values)
     if end + count != words or far != (end - _REPLY_WORDS) << 2 | 1:
         return None
     revisions = struct.unpack_from(f"<{count}Q", message, 8 + 8 * end)
@@ -133,42 +130,11 @@ def decode_read_reply(message: bytes) -> ReadReply | None:
     return ReadReply(request_id, applied, None if age == 0 else age ^ INTEGER_MAX, tier, values, revisions)
 
 
-def _pack_items(items: Sequence[Any]) -> tuple[bytes, int]:
-    """The target of a pointer to a ``List(Data)``, the items' pointers and then their bytes, and its words."""
-    between = len(items)
-    pointers: list[int] = []
-    parts: list[Any] = [b""]
-    for item in items:
-        size = len(item)
-        between -= 1
-        pointers.append(between << 2 | 1)
-        pointers.append(size << 3 | _IN_BYTES)
-        between += (size + 7) >> 3
-        parts.append(item)
-        if size & 7:
-            parts.append(_PADDING[8 - (size & 7)])
-    parts[0] = struct.pack(f"<{len(pointers)}I", *pointers)
-    return b"".join(parts), len(items) + between
-
-
-def _unpack_items(message: bytes, start: int, kind: int, items: list[Any]) -> int:
-    """Append the items of the ``List(Data)`` that begins at a word; the word after it, 0 when it has another layout.
-
-    Each item must begin where the one before ended, so that what is read is no more than what was sent.
-    """
-    count = kind >> 3
-    if kind & 7 != _OF_POINTERS or count > ITEMS_MAX or 8 + 8 * (start + count) > len(message):
+def _unpack_list(message: bytes, start: int, kind: int, items: list[Any]) -> int:
+    """Append the items of the list that begins at a word; the word after it, 0 when it has another layout."""
+    if kind & 7 != OF_POINTERS:
         return 0
-    halves = struct.unpack_from(f"<{2 * count}I", message, 8 + 8 * start)
-    word = start + count
-    for place in range(count):
-        target, size = halves[2 * place], halves[2 * place + 1]
-        if target != (word - start - place - 1) << 2 | 1 or size & 7 != _IN_BYTES:
-            return 0
-        begin = 8 + 8 * word
-        end = begin + (size >> 3)
-        if end > len(message):
-            return 0
-        items.append(message[begin:end])
-        word += ((size >> 3) + 7) >> 3
-    return word
+    try:
+        return unpack_items(message, start, kind >> 3, items)
+    except OtherLayout:
+        return 0

@@ -32,7 +32,6 @@ from shardraft.raft.messages import (
     TimeoutNow,
 )
 from shardraft.wire.columns import Kind, Payloads, RecordKind, read_entries
-from shardraft.wire.schema import data_list
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 
@@ -63,7 +62,7 @@ def _pack_vote_request(message: RequestVote) -> bytes:
     return _TWO.pack(m.shard, m.from_replica, m.to_replica, m.transfer, m.term, m.last_log_index, m.last_log_term)
 
 
-def _unpack_vote_requests(message: type) -> Callable[[Rows, Any], Sequence[Any]]:
+def _unpack_vote_requests(message: type) -> Callable[[Rows, list[bytes]], Sequence[Any]]:
     return lambda rows, _: [
         message(shard, term, sender, target, last_log_index, last_log_term, word & _FLAG == 1)
         for shard, sender, target, word, term, last_log_index, last_log_term in rows
@@ -74,7 +73,7 @@ def _pack_vote_reply(message: RequestVoteReply | RequestPreVoteReply) -> bytes:
     return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, message.vote_granted, message.term)
 
 
-def _unpack_vote_replies(message: type) -> Callable[[Rows, Any], Sequence[Any]]:
+def _unpack_vote_replies(message: type) -> Callable[[Rows, list[bytes]], Sequence[Any]]:
     return lambda rows, _: [
         message(shard, term, sender, target, word & _FLAG == 1) for shard, sender, target, word, term in rows
     ]
@@ -93,7 +92,11 @@ def _pack_append(message: AppendEntries) -> bytes:
     )
 
 
-def _unpack_appends(rows: Rows, entries: Any) -> Sequence[AppendEntries]:
+def _entries_of(rows: Rows) -> int:
+    return sum([row[3] for row in rows])
+
+
+def _unpack_appends(rows: Rows, entries: list[bytes]) -> Sequence[AppendEntries]:
     groups = read_entries(entries, [(row[0], row[3]) for row in rows])
     return [
         AppendEntries(shard, term, sender, target, prev_log_index, prev_log_term, leader_commit, group)
@@ -116,7 +119,7 @@ def _pack_append_reply(message: AppendEntriesReply) -> bytes:
     )
 
 
-def _unpack_append_replies(rows: Rows, _: Any) -> Sequence[AppendEntriesReply]:
+def _unpack_append_replies(rows: Rows, _: list[bytes]) -> Sequence[AppendEntriesReply]:
     return [
         AppendEntriesReply(shard, term, sender, target, word & _FLAG == 1, match_index, conflict_index, conflict_term)
         for shard, sender, target, word, term, match_index, conflict_index, conflict_term in rows
@@ -127,7 +130,7 @@ def _pack_commit_advance(message: CommitAdvance) -> bytes:
     return _ONE.pack(message.shard, message.from_replica, message.to_replica, 0, message.term, message.commit_index)
 
 
-def _unpack_commit_advances(rows: Rows, _: Any) -> Sequence[CommitAdvance]:
+def _unpack_commit_advances(rows: Rows, _: list[bytes]) -> Sequence[CommitAdvance]:
     return [CommitAdvance(shard, term, sender, target, index) for shard, sender, target, _, term, index in rows]
 
 
@@ -136,7 +139,7 @@ def _pack_heartbeat(message: Heartbeat) -> bytes:
     return _TWO.pack(m.shard, m.from_replica, m.to_replica, 0, m.term, m.commit_index, m.round)
 
 
-def _unpack_heartbeats(rows: Rows, _: Any) -> Sequence[Heartbeat]:
+def _unpack_heartbeats(rows: Rows, _: list[bytes]) -> Sequence[Heartbeat]:
     return [
         Heartbeat(shard, term, sender, target, commit_index, number)
         for shard, sender, target, _, term, commit_index, number in rows
@@ -147,7 +150,7 @@ def _pack_heartbeat_reply(message: HeartbeatReply) -> bytes:
     return _ONE.pack(message.shard, message.from_replica, message.to_replica, 0, message.term, message.round)
 
 
-def _unpack_heartbeat_replies(rows: Rows, _: Any) -> Sequence[HeartbeatReply]:
+def _unpack_heartbeat_replies(rows: Rows, _: list[bytes]) -> Sequence[HeartbeatReply]:
     return [HeartbeatReply(shard, term, sender, target, number) for shard, sender, target, _, term, number in rows]
 
 
@@ -155,7 +158,7 @@ def _pack_timeout_now(message: TimeoutNow) -> bytes:
     return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, message.keep, message.term)
 
 
-def _unpack_timeout_nows(rows: Rows, _: Any) -> Sequence[TimeoutNow]:
+def _unpack_timeout_nows(rows: Rows, _: list[bytes]) -> Sequence[TimeoutNow]:
     return [TimeoutNow(shard, term, sender, target, word & _FLAG == 1) for shard, sender, target, word, term in rows]
 
 
@@ -174,11 +177,11 @@ def _pack_copy_chunk(message: CopyChunk) -> bytes:
     )
 
 
-def _unpack_copy_chunks(rows: Rows, chunks: Any) -> Sequence[CopyChunk]:
+def _unpack_copy_chunks(rows: Rows, chunks: list[bytes]) -> Sequence[CopyChunk]:
     return [
         CopyChunk(shard, term, sender, target, copy_id, index, index_term, number, count, checksum, data)
         for (shard, sender, target, checksum, term, copy_id, index, index_term, number, count), data in zip(
-            rows, data_list(chunks, len(rows)), strict=True
+            rows, chunks, strict=True
         )
     ]
 
@@ -188,7 +191,7 @@ def _pack_copy_reply(message: CopyReply) -> bytes:
     return _TWO.pack(m.shard, m.from_replica, m.to_replica, m.refused, m.term, m.copy_id, m.next_number)
 
 
-def _unpack_copy_replies(rows: Rows, _: Any) -> Sequence[CopyReply]:
+def _unpack_copy_replies(rows: Rows, _: list[bytes]) -> Sequence[CopyReply]:
     return [
         CopyReply(shard, term, sender, target, copy_id, next_number, word & _FLAG == 1)
         for shard, sender, target, word, term, copy_id, next_number in rows
@@ -199,11 +202,11 @@ def _pack_ordered_chunk(message: OrderedChunk) -> bytes:
     return _pack_copy_chunk(message) + message.order.to_bytes(8, "little")
 
 
-def _unpack_ordered_chunks(rows: Rows, chunks: Any) -> Sequence[OrderedChunk]:
+def _unpack_ordered_chunks(rows: Rows, chunks: list[bytes]) -> Sequence[OrderedChunk]:
     return [
         OrderedChunk(shard, term, sender, target, copy_id, index, index_term, number, count, checksum, data, order)
         for (shard, sender, target, checksum, term, copy_id, index, index_term, number, count, order), data in zip(
-            rows, data_list(chunks, len(rows)), strict=True
+            rows, chunks, strict=True
         )
     ]
 
@@ -213,7 +216,7 @@ def _pack_copy_order(message: CopyOrder) -> bytes:
     return _ORDER.pack(m.shard, m.from_replica, m.to_replica, 0, m.term, m.order, m.index_min, m.source, m.target)
 
 
-def _unpack_copy_orders(rows: Rows, _: Any) -> Sequence[CopyOrder]:
+def _unpack_copy_orders(rows: Rows, _: list[bytes]) -> Sequence[CopyOrder]:
     return [
         CopyOrder(shard, term, sender, receiver, order, index_min, source, target)
         for shard, sender, receiver, _, term, order, index_min, source, target in rows
@@ -225,7 +228,7 @@ def _pack_copy_order_reply(message: CopyOrderReply) -> bytes:
     return _TWO.pack(m.shard, m.from_replica, m.to_replica, m.outcome, m.term, m.order, m.index)
 
 
-def _unpack_copy_order_replies(rows: Rows, _: Any) -> Sequence[CopyOrderReply]:
+def _unpack_copy_order_replies(rows: Rows, _: list[bytes]) -> Sequence[CopyOrderReply]:
     return [
         CopyOrderReply(shard, term, sender, target, order, index, _OUTCOMES[outcome])
         for shard, sender, target, outcome, term, order, index in rows
@@ -237,7 +240,7 @@ def _pack_hash_check(message: HashCheck) -> bytes:
     return _TWO.pack(m.shard, m.from_replica, m.to_replica, 0, m.term, m.index, m.applied_hash)
 
 
-def _unpack_hash_checks(rows: Rows, _: Any) -> Sequence[HashCheck]:
+def _unpack_hash_checks(rows: Rows, _: list[bytes]) -> Sequence[HashCheck]:
     return [
         HashCheck(shard, term, sender, target, index, applied_hash)
         for shard, sender, target, _, term, index, applied_hash in rows
@@ -248,7 +251,7 @@ def _pack_removal_notice(message: RemovalNotice) -> bytes:
     return _PLAIN.pack(message.shard, message.from_replica, message.to_replica, 0, message.term)
 
 
-def _unpack_removal_notices(rows: Rows, _: Any) -> Sequence[RemovalNotice]:
+def _unpack_removal_notices(rows: Rows, _: list[bytes]) -> Sequence[RemovalNotice]:
     return [RemovalNotice(shard, term, sender, target) for shard, sender, target, _, term in rows]
 
 
@@ -261,12 +264,15 @@ def _lists_of_round(message: Round) -> Sequence[bytes]:
     return b"".join(places), _pack_shards(message.removed)
 
 
-def _unpack_rounds(rows: Rows, lists: Any) -> Sequence[Round]:
-    columns = data_list(lists, 2 * len(rows))
+def _unpack_rounds(rows: Rows, lists: list[bytes]) -> Sequence[Round]:
     return [
         Round(number, version, since, _read_places(places), _read_shards(removed))
-        for (number, version, since), places, removed in zip(rows, columns[::2], columns[1::2], strict=True)
+        for (number, version, since), places, removed in zip(rows, lists[::2], lists[1::2], strict=True)
     ]
+
+
+def _lists_of_rounds(rows: Rows) -> int:
+    return 2 * len(rows)
 
 
 def _read_places(column: bytes) -> tuple[Place, ...]:
@@ -277,10 +283,10 @@ def _pack_round_reply(message: RoundReply) -> bytes:
     return _ROUND_REPLY.pack(message.number, message.version)
 
 
-def _unpack_round_replies(rows: Rows, lists: Any) -> Sequence[RoundReply]:
+def _unpack_round_replies(rows: Rows, lists: list[bytes]) -> Sequence[RoundReply]:
     return [
         RoundReply(number, version, _read_shards(excepted))
-        for (number, version), excepted in zip(rows, data_list(lists, len(rows)), strict=True)
+        for (number, version), excepted in zip(rows, lists, strict=True)
     ]
 
 
@@ -292,11 +298,11 @@ def _read_shards(column: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(column) >> 2}I", column)
 
 
-_ENTRIES: Final = Payloads("entries", lambda message: [entry.encoded for entry in message.entries])
+_ENTRIES: Final = Payloads("entries", lambda message: [entry.encoded for entry in message.entries], _entries_of)
 _OUTCOMES: Final = {int(outcome): outcome for outcome in CopyOrderOutcome}
 _CHUNKS: Final = Payloads("chunks", lambda message: (message.data,))
 _ORDERED_CHUNKS: Final = Payloads("orderedData", lambda message: (message.data,))
-_ROUND_LISTS: Final = Payloads("roundLists", _lists_of_round)
+_ROUND_LISTS: Final = Payloads("roundLists", _lists_of_round, _lists_of_rounds)
 _EXCEPTED: Final = Payloads("excepted", lambda message: (_pack_shards(message.excepted),))
 
 COPY_KINDS: Final[dict[type, Kind]] = {

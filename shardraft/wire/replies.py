@@ -29,6 +29,7 @@ from shardraft.wire.maps import read_membership, read_shard_map, shard_map_bytes
 from shardraft.wire.reads import decode_read_reply, encode_read_reply
 from shardraft.wire.refusals import read_error, write_error
 from shardraft.wire.schema import MALFORMED, data_list, items_bytes, load, open_message, pack_numbers, unpack_numbers
+from shardraft.wire.writes import decode_write_reply, encode_write_reply
 
 _FIXED_WORDS: Final = 32
 
@@ -44,9 +45,9 @@ def decode_reply(frame: bytes) -> ClientReply:
     Raises ``ProtocolError``: UNIMPLEMENTED for a reply of a kind that this program does not know,
     INVALID_ARGUMENT for bytes that are no reply.
     """
-    read = decode_read_reply(frame)
-    if read is not None:
-        return read
+    quick = decode_write_reply(frame) or decode_read_reply(frame)
+    if quick is not None:
+        return quick
     try:
         return _read_reply(open_message(load("client").Reply, frame))
     except MALFORMED:
@@ -74,20 +75,6 @@ def _begin(request_id: int, words: int = 0) -> Any:
 def _framed(message: Any) -> bytes:
     framed: bytes = message.to_bytes()
     return framed
-
-
-def _encode_write(reply: WriteReply) -> bytes:
-    result = reply.result
-    numbers = len(result.found_revisions) + len(result.revisions)
-    message = _begin(reply.request_id, len(result.outcomes) // 8 + numbers)
-    write = message.init("write")
-    write.firstRevision = result.first_revision
-    write.outcomes = result.outcomes
-    if result.found_revisions:
-        write.foundRevisions = pack_numbers(result.found_revisions)
-    if result.revisions:
-        write.revisions = pack_numbers(result.revisions)
-    return _framed(message)
 
 
 def _decode_write(request_id: int, write: Any) -> ClientReply:
@@ -300,7 +287,7 @@ def _decode_error(request_id: int, reader: Any) -> ClientReply:
 
 
 _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
-    WriteReply: _encode_write,
+    WriteReply: encode_write_reply,
     ReadReply: encode_read_reply,
     ScanReply: _encode_scan,
     MapReply: _encode_map,

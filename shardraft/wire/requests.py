@@ -21,6 +21,7 @@ from shardraft.kv.requests import (
 )
 from shardraft.wire.reads import decode_read_request, encode_read_request
 from shardraft.wire.schema import MALFORMED, data_list, load, open_message
+from shardraft.wire.writes import decode_write_request, encode_write_request
 
 _FIXED_WORDS: Final = 24
 _CONSISTENCIES: Final = {int(consistency): consistency for consistency in Consistency}
@@ -40,7 +41,7 @@ class UnknownRequest(ProtocolError):
 def encode_request(request: ClientRequest) -> bytes:
     """One framed message of a single segment."""
     if isinstance(request, WriteRequest):
-        return _encode_write(request)
+        return encode_write_request(request)
     if isinstance(request, ReadRequest):
         return encode_read_request(request)
     if isinstance(request, ScanRequest):
@@ -66,9 +67,9 @@ def decode_request(frame: bytes) -> ClientRequest:
     Raises ``UnknownRequest`` for one of a newer program, and ``ProtocolError`` (INVALID_ARGUMENT) for
     bytes that are no request.
     """
-    read = decode_read_request(frame)
-    if read is not None:
-        return read
+    quick = decode_write_request(frame) or decode_read_request(frame)
+    if quick is not None:
+        return quick
     try:
         return _read_request(open_message(load("client").Request, frame))
     except MALFORMED:
@@ -88,28 +89,17 @@ def _read_request(message: Any) -> ClientRequest:
     return decode(request_id, message)
 
 
-def _begin(request: WriteRequest | ScanRequest, words: int) -> Any:
-    message = load("client").Request.new_message(_FIXED_WORDS + words)
-    message.requestId = request.request_id
-    message.shard = request.shard
-    message.epoch = request.epoch
-    message.timeoutMs = request.timeout_ms
-    return message
-
-
 def _framed(message: Any) -> bytes:
     framed: bytes = message.to_bytes()
     return framed
 
 
-def _encode_write(request: WriteRequest) -> bytes:
-    message = _begin(request, len(request.payload) // 8)
-    message.write = request.payload
-    return _framed(message)
-
-
 def _encode_scan(request: ScanRequest) -> bytes:
-    message = _begin(request, (len(request.start) + len(request.end)) // 8)
+    message = load("client").Request.new_message(_FIXED_WORDS + (len(request.start) + len(request.end)) // 8)
+    message.requestId = request.request_id
+    message.shard = request.shard
+    message.epoch = request.epoch
+    message.timeoutMs = request.timeout_ms
     scan = message.init("scan")
     scan.consistency = int(request.consistency)
     scan.start = request.start

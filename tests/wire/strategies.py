@@ -123,8 +123,9 @@ def batch_results(draw: st.DrawFn) -> BatchResult:
 
 consistencies = st.sampled_from(Consistency)
 read_requests = st.builds(ReadRequest, u64, u32, u64, u32, consistencies, st.lists(data, max_size=20))
+write_requests = st.builds(WriteRequest, u64, u32, u64, u32, data)
 requests = st.one_of(
-    st.builds(WriteRequest, u64, u32, u64, u32, data),
+    write_requests,
     read_requests,
     st.builds(ScanRequest, u64, u32, u64, u32, consistencies, data, data, u32, st.booleans()),
     st.builds(MapRequest, u64),
@@ -176,8 +177,9 @@ shard_statuses = st.builds(
     ShardStatus, u32, texts, u64, u32, u32, u64, u64, u64, u64, u64, u64, u64, u32, memberships, u64, followers
 )
 child_statuses = st.builds(ChildStatus, u32, texts, u16, u64, st.booleans())
+write_replies = st.builds(WriteReply, u64, batch_results())
 replies = st.one_of(
-    st.builds(WriteReply, u64, batch_results()),
+    write_replies,
     read_replies(),
     scan_replies(),
     st.builds(MapReply, u64, shard_maps, tuples_of(st.builds(LearnerPlace, u32, texts, u16, u32))),
