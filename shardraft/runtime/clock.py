@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Final
+
+_CLOCK: Final = time.CLOCK_BOOTTIME
 
 
 def now_us() -> int:
     """Microseconds since boot; comparable within one machine's boot only, and never sent to another."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+    return time.clock_gettime_ns(_CLOCK) // 1000

@@ -18,7 +18,6 @@ from shardraft.host.events import (
     StateFlushed,
 )
 from shardraft.host.host import Host
-from shardraft.host.messages import PeerMessage
 from shardraft.host.ports import Store
 from shardraft.host.turn import (
     CopyCommand,
@@ -32,12 +31,13 @@ from shardraft.host.turn import (
     StateBatch,
     Turn,
 )
+from shardraft.runtime.arrivals import LogCommitted
 from shardraft.runtime.clock import now_us
 from shardraft.runtime.disk import DiskThread, LogThread
-from shardraft.runtime.inbox import Inbox, LogCommitted
+from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
+from shardraft.runtime.turns import Turns
 from shardraft.shards.shard_map import HostPlace, ShardMap
-from shardraft.types import HostId
 
 
 class Driver:
@@ -62,13 +62,12 @@ class Driver:
         self._store = store
         self._network = network
         self._inbox = inbox
-        self._limits = limits
         self._on_notes = on_notes
         self._on_places = on_places
         self._log = LogThread(store, self._log_committed, on_failure, inbox.call_soon)
         self._state = DiskThread("shardraft-state", on_failure, inbox.call_soon)
         self._copies = DiskThread("shardraft-copies", on_failure, inbox.call_soon)
-        self.turns = 0
+        self._turns = Turns(host, network, inbox.arrivals, limits.turn_events_max, self._log.commit, self._carry_out)
 
     async def run(self, until: Callable[[], bool]) -> None:
         """Take events, step, begin a turn, carry it out, until ``until()`` is true after a turn.
@@ -77,44 +76,21 @@ class Driver:
         """
         while not until():
             await self._take_turn()
+            self._turns.go_on(until)
 
     async def flush(self) -> None:
         """Go on taking turns until everything that was applied is flushed."""
         flushing = self._host.flushing
         while not flushing.idle:
             flushing.want()
-            turn = self._host.begin_turn(now_us())
-            self._carry_out(turn, turn.messages)
+            self._turns.begin([])
             await self._take_turn()
 
     async def _take_turn(self) -> None:
-        host = self._host
-        durable: list[tuple[HostId, tuple[PeerMessage, ...]]] = []
-        for event in await self._inbox.take(self._limits.turn_events_max, self._deadline_seconds()):
-            if type(event) is LogCommitted:
-                for number in event.numbers:
-                    durable += host.finish_turn(number, now_us()).messages
-            else:
-                host.step(event)  # type: ignore[arg-type]  # LogCommitted is the only other type.
-        turn = host.begin_turn(now_us())
-        # What rested on a finished commit shares the frames of this turn: a frame costs more than waiting for it.
-        self._carry_out(turn, (*durable, *turn.messages))
+        await self._inbox.wait(self._host.next_deadline_us)
+        self._turns.take()
 
-    def _deadline_seconds(self) -> float:
-        """The host's next deadline on trio's clock."""
-        wait_us = self._host.next_deadline_us - now_us()
-        return trio.current_time() + max(0, wait_us) / 1e6
-
-    def _carry_out(self, turn: Turn, messages: tuple[tuple[HostId, tuple[PeerMessage, ...]], ...]) -> None:
-        self.turns += 1
-        if messages:
-            self._network.send(messages)
-        if turn.log_batch is not None:
-            self._log.commit(turn.number, turn.log_batch)
-        if turn.replies:
-            self._network.reply(turn.replies)
-        if turn.link_messages:
-            self._network.send_links(turn.link_messages)
+    def _carry_out(self, turn: Turn) -> None:
         if turn.state_batch is not None:
             self._flush(turn.state_batch)
         if turn.shard_map is not None:

@@ -28,6 +28,7 @@ class Network:
 
     def __init__(self) -> None:
         self.peers: dict[HostId, FrameSink] = {}
+        """Those that there is a connection to."""
         self.connections: dict[int, Closable] = {}
         self.frames_dropped = 0
 
@@ -38,9 +39,7 @@ class Network:
             by_host[host] = by_host[host] + of_host if host in by_host else of_host
         for host, of_host in by_host.items():
             peer = self.peers.get(host)
-            if peer is None:
-                continue
-            if not peer.send(encode_peer_frame(of_host)):
+            if peer is None or not peer.send(encode_peer_frame(of_host)):
                 self.frames_dropped += 1
 
     def send_links(self, messages: tuple[tuple[int, tuple[LinkMessage, ...]], ...]) -> None:

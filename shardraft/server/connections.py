@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import attrs
 
-from shardraft.errors import ErrorCode, ProtocolError, ShardraftError, Unavailable
+from shardraft.errors import ErrorCode, ProtocolError, ShardraftError
 from shardraft.host.events import (
     ConnectionClosed,
     HostMet,
-    LinkFrameReceived,
     PeerConnected,
     PeerDisconnected,
-    PeerFrameReceived,
-    RequestReceived,
 )
 from shardraft.host.host import Host
 from shardraft.host.met_starts import Start
@@ -20,19 +17,19 @@ from shardraft.kv.requests import ErrorReply
 from shardraft.runtime.clock import now_us
 from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
+from shardraft.server.intake import ClientIntake, Gate, LinkIntake, PeerIntake
 from shardraft.server.peer_book import PeerBook
 from shardraft.transport.connection import Connection
 from shardraft.transport.handshake import check_cluster
 from shardraft.types import HostId, Identity
-from shardraft.wire.client import UnknownRequest, decode_request, encode_reply, refusal_of
+from shardraft.wire.client import encode_reply
 from shardraft.wire.hello import Hello, HelloReply, Role
-from shardraft.wire.peer import decode_link_frame, decode_peer_frame
 
 
 class Connections:
     """Inbound connections of one process. ``admit`` and ``serve`` are what a ``Listener`` asks for.
 
-    Who may speak as a voter host, ``Host.places`` says. While ``stopping`` is set,
+    Who may speak as a voter host, ``Host.places`` says. While ``gate`` is closed,
     requests are refused as Unavailable, certainly not applied, so that a router takes them elsewhere.
     """
 
@@ -49,7 +46,7 @@ class Connections:
         self._book = book
         self._inbox = inbox
         self._network = network
-        self.stopping = False
+        self.gate = Gate()
         self._numbers = 0
         self._peer_links: dict[HostId, int] = {}
 
@@ -101,13 +98,8 @@ class Connections:
             self._inbox.put(HostMet(now_us(), host, endpoint))
         self._inbox.put(PeerConnected(now_us(), host))
 
-        def take(frames: list[bytes]) -> None:
-            time_us = now_us()
-            for frame in frames:
-                self._inbox.put(PeerFrameReceived(time_us, host, decode_peer_frame(frame)))
-
         try:
-            await connection.serve_frames(take, self._inbox)
+            await connection.serve_frames(PeerIntake(self._inbox.put, host).take, self._inbox)
         finally:
             if self._peer_links.get(host) == link:
                 # A later connection of the same host may have taken this one's place: then nothing was lost.
@@ -115,34 +107,15 @@ class Connections:
                 self._inbox.put(PeerDisconnected(now_us(), host))
 
     async def _serve_client(self, connection: Connection, number: int) -> None:
-        inbox = self._inbox
+        def refuse(request_id: int, error: ShardraftError) -> None:
+            if not connection.send(encode_reply(ErrorReply(request_id, error))):
+                connection.close()  # It does not read its replies.
 
-        def take(frames: list[bytes]) -> None:
-            time_us = now_us()
-            for frame in frames:
-                try:
-                    request = decode_request(frame)
-                except UnknownRequest as unknown:
-                    self._refuse(connection, unknown.request_id, refusal_of(unknown))
-                    continue
-                if self.stopping:
-                    self._refuse(connection, request.request_id, Unavailable("this host is stopping"))
-                else:
-                    inbox.put(RequestReceived(time_us, number, request))
-
-        await connection.serve_frames(take, inbox)
-
-    def _refuse(self, connection: Connection, request_id: int, error: ShardraftError) -> None:
-        if not connection.send(encode_reply(ErrorReply(request_id, error))):
-            connection.close()  # It does not read its replies.
+        intake = ClientIntake(self._inbox.put, number, self.gate, refuse)
+        await connection.serve_frames(intake.take, self._inbox)
 
     async def _serve_child(self, connection: Connection, number: int) -> None:
-        def take(frames: list[bytes]) -> None:
-            time_us = now_us()
-            for frame in frames:
-                self._inbox.put(LinkFrameReceived(time_us, number, decode_link_frame(frame)))
-
-        await connection.serve_frames(take, self._inbox)
+        await connection.serve_frames(LinkIntake(self._inbox.put, number).take, self._inbox)
 
     def judge(self, reply: HelloReply, expected: HostId) -> None:
         """Judge the voter host that a dialer reached, as ``admit`` judges one that connects."""

@@ -10,12 +10,13 @@ import trio
 
 from shardraft.config import HostConfig
 from shardraft.errors import ErrorCode, ProtocolError
-from shardraft.host.events import ConnectionClosed, LinkFrameReceived, ParentConnected
+from shardraft.host.events import ConnectionClosed, ParentConnected
 from shardraft.learner.parents import Parents
 from shardraft.runtime.clock import now_us
 from shardraft.runtime.inbox import Inbox
 from shardraft.runtime.network import Network
 from shardraft.server.connections import Connections
+from shardraft.server.intake import LinkIntake
 from shardraft.server.telemetry import Telemetry
 from shardraft.shards.shard_map import HostPlace
 from shardraft.transport.connection import Connection
@@ -23,7 +24,6 @@ from shardraft.transport.dialer import Caller, Dialer
 from shardraft.transport.notes import ConnectFailed, ConnectionRefused, Record, TransportNote
 from shardraft.types import Endpoint, HostId
 from shardraft.wire.hello import Hello, HelloReply
-from shardraft.wire.peer import decode_link_frame
 
 
 @attrs.frozen(slots=True)
@@ -66,13 +66,9 @@ class PeerLink:
         self._surroundings = surroundings
         self._on_stale = on_stale
         self._answered = False
-        self._judged = False
+        self._connection: Connection | None = None
         self._dialer = surroundings.dialer(endpoint, self, self._greeting, self._note)
         self.run = self._dialer.run
-
-    def send(self, data: bytes) -> bool:
-        """Queue whole frames for the peer; False when they are lost."""
-        return self._judged and self._dialer.send(data)
 
     def connected(self, connection: Connection, reply: HelloReply) -> None:
         self._answered = True
@@ -81,15 +77,19 @@ class PeerLink:
         except ProtocolError as error:
             connection.fail(error)
             return
-        self._judged = True
+        self._connection = connection
+        self._surroundings.network.peers[self._host] = connection
         self._surroundings.telemetry.say("peer-connected", peer=self._host, remote=connection.remote)
 
     def received(self, frames: list[bytes]) -> None:
         raise ProtocolError(ErrorCode.INVALID_ARGUMENT, "a voter host answers on its own connection")
 
     def disconnected(self) -> None:
-        if self._judged:
-            self._judged = False
+        if self._connection is not None:
+            peers = self._surroundings.network.peers
+            if peers.get(self._host) is self._connection:  # And not one that a later link made.
+                del peers[self._host]
+            self._connection = None
             self._surroundings.telemetry.say("peer-disconnected", peer=self._host)
 
     def _greeting(self) -> Hello:
@@ -145,7 +145,6 @@ class PeerLinks:
             self._surroundings.telemetry.warn("peer-place-refused", peer=place.host, reason=str(error))
             return
         link = PeerLink(place.host, endpoint, self._surroundings, self._on_stale)
-        self._surroundings.network.peers[place.host] = link
         scope = self._scopes[place] = trio.CancelScope()
 
         async def keep() -> None:
@@ -162,20 +161,19 @@ class ParentLink:
         self._parents = parents
         self._surroundings = surroundings
         self._number = 0
+        self._intake = LinkIntake(surroundings.inbox.put, 0)
         self._dialer = surroundings.dialer(Endpoint.of(parents.endpoint), self, surroundings.greeting, self._note)
         self.run = self._dialer.run
 
     def connected(self, connection: Connection, reply: HelloReply) -> None:
         around = self._surroundings
         self._number = around.connections.next_number()
+        self._intake = LinkIntake(around.inbox.put, self._number)
         around.network.connections[self._number] = connection
         around.inbox.put(ParentConnected(now_us(), self._number))
 
     def received(self, frames: list[bytes]) -> None:
-        inbox = self._surroundings.inbox
-        time_us = now_us()
-        for frame in frames:
-            inbox.put(LinkFrameReceived(time_us, self._number, decode_link_frame(frame)))
+        self._intake.take(frames)
 
     def disconnected(self) -> None:
         around = self._surroundings

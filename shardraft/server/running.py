@@ -119,7 +119,7 @@ class Running:
         with trio.move_on_after(_HAND_OVER_SECONDS_MAX):
             await driver.run(until=lambda: host.departure.is_done)
         # Those who wait for an answer get it, so that no client is left with an unknown outcome.
-        self._connections.stopping = True
+        self._connections.gate.is_closed = True
         with trio.move_on_after(_ANSWER_SECONDS_MAX):
             await driver.run(until=lambda: not host.pending.count)
         self._listener.stop()

@@ -75,10 +75,6 @@ class Dialer:
         """Whether the hello was answered on a connection that still stands."""
         return self._connection is not None
 
-    def send(self, data: bytes) -> bool:
-        """Queue whole frames; False, and the frames lost, while disconnected or when the outbox is full."""
-        return self._connection is not None and self._connection.send(data)
-
     def close(self) -> None:
         """Drop the connection, if any; ``run`` connects again."""
         if self._connection is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -12,16 +11,41 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from shardraft.host.events import Tick
-from shardraft.runtime.inbox import OTHERS_WAIT_SECONDS_MAX, SHORT_WAITS_OF_A_BUSY_LOOP, Inbox
+from shardraft.runtime.clock import now_us
+from shardraft.runtime.inbox import OTHERS_WAIT_US_MAX, SHORT_WAITS_OF_A_BUSY_LOOP, Inbox
 
 pytestmark = pytest.mark.trio
 
 EVENTS_MAX = 3
+NEVER_US = 2**62
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now_us = 1
+
+    def __call__(self) -> int:
+        return self.now_us
 
 
 @pytest.fixture
 async def inbox() -> AsyncIterator[Inbox]:
     inbox = Inbox(EVENTS_MAX)
+    yield inbox
+    inbox.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def still(clock: Clock) -> AsyncIterator[Inbox]:
+    """An inbox for which no time passes by itself."""
+    inbox = Inbox(EVENTS_MAX, clock)
     yield inbox
     inbox.close()
 
@@ -32,7 +56,7 @@ async def test_it_sleeps_until_an_event_is_put(inbox: Inbox) -> None:
 
         @nursery.start_soon
         async def loop() -> None:
-            taken.extend(await inbox.take(10, math.inf))
+            taken.extend(await inbox.take(10, NEVER_US))
 
         await wait_all_tasks_blocked()
         assert taken == []
@@ -43,7 +67,7 @@ async def test_it_sleeps_until_an_event_is_put(inbox: Inbox) -> None:
 async def test_what_a_thread_has_called_wakes_it(inbox: Inbox) -> None:
     thread = threading.Thread(target=lambda: inbox.call_soon(lambda: inbox.put(Tick(2))))
     thread.start()
-    assert await inbox.take(10, math.inf) == [Tick(2)]
+    assert await inbox.take(10, NEVER_US) == [Tick(2)]
     thread.join()
 
 
@@ -52,8 +76,8 @@ async def test_it_wakes_at_the_deadline_with_nothing(inbox: Inbox, autojump_cloc
         nursery.start_soon(inbox.run_timer)
         await wait_all_tasks_blocked()
         begun = trio.current_time()
-        assert await inbox.take(10, begun + 5) == []
-        assert trio.current_time() == begun + 5
+        assert await inbox.take(10, now_us() + 5_000_000) == []
+        assert trio.current_time() == pytest.approx(begun + 5, abs=0.5)
         nursery.cancel_scope.cancel()
 
 
@@ -70,10 +94,10 @@ async def test_a_socket_is_read_only_while_there_is_room(inbox: Inbox) -> None:
 
         inbox.add(ours.fileno(), read)
         theirs.send(bytes(range(21)))
-        assert await inbox.take(1, math.inf) == [Tick(0)]
+        assert await inbox.take(1, NEVER_US) == [Tick(0)]
         taken: list[object] = []
         while len(taken) < 20:
-            taken += await inbox.take(1, math.inf)
+            taken += await inbox.take(1, NEVER_US)
             waiting = len(put) - 1 - len(taken)
             assert waiting <= EVENTS_MAX, "a read of two may pass the limit by one, and none begins at it"
         assert taken == [Tick(byte) for byte in range(1, 21)]
@@ -93,14 +117,14 @@ async def test_readers_of_streams_wait_for_room(inbox: Inbox) -> None:
 
         await wait_all_tasks_blocked()
         assert not had_room.is_set()
-        await inbox.take(1, math.inf)
+        await inbox.take(1, NEVER_US)
         await had_room.wait()
 
 
 async def make_busy(inbox: Inbox) -> None:
     for number in range(SHORT_WAITS_OF_A_BUSY_LOOP):
         inbox.put(Tick(number))
-        assert await inbox.take(10, math.inf) == [Tick(number)]
+        assert await inbox.take(10, NEVER_US) == [Tick(number)]
 
 
 class Bystander:
@@ -115,53 +139,53 @@ class Bystander:
             await trio.lowlevel.checkpoint()
 
 
-async def test_a_busy_loop_leaves_the_others_alone_until_they_are_due(inbox: Inbox, mock_clock: MockClock) -> None:
+async def test_a_busy_loop_leaves_the_others_alone_until_they_are_due(still: Inbox, clock: Clock) -> None:
     ours, theirs = socket.socketpair()
     bystander = Bystander()
     with ours, theirs:
-        inbox.add(ours.fileno(), lambda: inbox.put(Tick(ours.recv(1)[0])))
+        still.add(ours.fileno(), lambda: still.put(Tick(ours.recv(1)[0])))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bystander.run)
-            await make_busy(inbox)
+            await make_busy(still)
             turns = bystander.turns
             for number in range(1, 10):
                 theirs.send(bytes([number]))
-                assert await inbox.take(10, math.inf) == [Tick(number)]
+                assert await still.take(10, NEVER_US) == [Tick(number)]
             assert bystander.turns == turns
             for number in (10, 11):  # In the first pass it is open who of the two comes first.
-                mock_clock.jump(OTHERS_WAIT_SECONDS_MAX)
+                clock.now_us += OTHERS_WAIT_US_MAX
                 theirs.send(bytes([number]))
-                assert await inbox.take(10, math.inf) == [Tick(number)]
+                assert await still.take(10, NEVER_US) == [Tick(number)]
             assert bystander.turns > turns
             nursery.cancel_scope.cancel()
-        inbox.remove(ours.fileno())
+        still.remove(ours.fileno())
 
 
-async def test_what_a_thread_brings_ends_the_wait_of_a_busy_loop(inbox: Inbox, mock_clock: MockClock) -> None:
-    await make_busy(inbox)
-    thread = threading.Thread(target=lambda: inbox.call_soon(lambda: inbox.put(Tick(2))))
+async def test_what_a_thread_brings_ends_the_wait_of_a_busy_loop(still: Inbox, clock: Clock) -> None:
+    await make_busy(still)
+    thread = threading.Thread(target=lambda: still.call_soon(lambda: still.put(Tick(2))))
     thread.start()
-    assert await inbox.take(10, math.inf) == [Tick(2)]
+    assert await still.take(10, NEVER_US) == [Tick(2)]
     thread.join()
 
 
-async def test_a_busy_loop_turns_at_its_deadline(inbox: Inbox, mock_clock: MockClock) -> None:
-    await make_busy(inbox)
-    assert await inbox.take(10, trio.current_time()) == []
+async def test_a_busy_loop_turns_at_its_deadline(still: Inbox, clock: Clock) -> None:
+    await make_busy(still)
+    assert await still.take(10, clock.now_us) == []
 
 
-async def test_a_loop_with_little_to_do_sleeps_with_all_others(inbox: Inbox, mock_clock: MockClock) -> None:
+async def test_a_loop_with_little_to_do_sleeps_with_all_others(still: Inbox, clock: Clock) -> None:
     for _ in range(SHORT_WAITS_OF_A_BUSY_LOOP - 1):
-        inbox.put(Tick(1))
-        await inbox.take(10, math.inf)
+        still.put(Tick(1))
+        await still.take(10, NEVER_US)
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon
         async def loop() -> None:
-            await inbox.take(10, math.inf)
+            await still.take(10, NEVER_US)
 
         await wait_all_tasks_blocked()
-        inbox.put(Tick(2))
+        still.put(Tick(2))
 
 
 async def test_a_busy_loop_that_nothing_happens_to_sleeps_with_all_others(inbox: Inbox) -> None:
@@ -170,7 +194,7 @@ async def test_a_busy_loop_that_nothing_happens_to_sleeps_with_all_others(inbox:
 
         @nursery.start_soon
         async def loop() -> None:
-            await inbox.take(10, math.inf)
+            await inbox.take(10, NEVER_US)
 
         await wait_all_tasks_blocked()  # It would not be blocked in a selector of its own.
         inbox.put(Tick(2))
