@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shardraft.errors import Conflict, InvalidArgument, Overloaded
 from shardraft.host.followers import live_followers
 from shardraft.host.voter import Voter
@@ -9,7 +11,7 @@ from shardraft.kv.requests import ChangeMembersRequest
 from shardraft.raft.membership import MembershipChange
 from shardraft.types import NO_HOST, NO_REPLICA, HostId, Member, Membership, ReplicaId
 
-_RETRY_MS = 50
+_RETRY_MS: Final = 50
 
 
 def change_members(voter: Voter, request: ChangeMembersRequest, now_us: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 import attrs
 
@@ -26,7 +27,7 @@ from shardraft.types import NO_HOST, NO_REPLICA, HostId, Index, ReplicaId, Shard
 ReadChunk = Callable[[int, int], bytes]
 """``Store.read_chunk``: the bytes of chunk ``number`` of ``copy_id``."""
 
-_BAD_CHECKSUMS_MAX = 2
+_BAD_CHECKSUMS_MAX: Final = 2
 """The same chunk damaged this often is damaged at its source: the copy is refused."""
 
 
@@ -206,7 +207,7 @@ class Received:
     commands: tuple[StageChunk | InstallCopy, ...] = ()
 
 
-_SILENCE = Received()
+_SILENCE: Final = Received()
 
 
 class CopyReceiver:

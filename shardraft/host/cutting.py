@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shardraft.host.commits import Commits
 from shardraft.host.compaction import compaction_at
 from shardraft.host.copying import Copying
@@ -12,7 +14,7 @@ from shardraft.learner.feed import Feed
 from shardraft.learner.messages import AttachOutcome
 from shardraft.types import Index, ShardId
 
-_FED = (AttachOutcome.STREAMING, AttachOutcome.PARKED)
+_FED: Final = (AttachOutcome.STREAMING, AttachOutcome.PARKED)
 
 
 class Cutting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Final
 
 from shardraft.config import HostConfig
 from shardraft.host import events
@@ -48,7 +49,7 @@ from shardraft.raft.ready import HardState, LogSummary, Role
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import HostId, Index, ShardId
 
-_FAR_FUTURE_US = 2**62
+_FAR_FUTURE_US: Final = 2**62
 
 
 class Host:

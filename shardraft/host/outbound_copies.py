@@ -9,6 +9,7 @@ kept for ``copy_keep_ms``, so that a broken link resumes, and then dropped. All 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
@@ -57,7 +58,7 @@ class CopiesReady:
     notes: tuple[CopyNote, ...] = ()
 
 
-_NOTHING = CopiesReady()
+_NOTHING: Final = CopiesReady()
 
 
 class OutboundCopies:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from shardraft.config import Limits
 from shardraft.errors import Applied, DeadlineExceeded, Overloaded, ShardraftError
@@ -27,7 +27,7 @@ WaitingRequest: TypeAlias = (
 )
 
 
-_BEGUN_AT_ONCE = (TransferRequest, SnapshotRequest, ChangeMembersRequest)
+_BEGUN_AT_ONCE: Final = (TransferRequest, SnapshotRequest, ChangeMembersRequest)
 
 
 class Pending:

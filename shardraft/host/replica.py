@@ -7,6 +7,7 @@ serve stale reads, are flushed and compacted alike, and may be a source of the r
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from shardraft.config import Limits
 from shardraft.errors import InvalidArgument, WrongShard
@@ -19,10 +20,10 @@ from shardraft.raft.log import RaftLog
 from shardraft.raft.membership import decode_membership
 from shardraft.types import Index, ShardId
 
-_APPLY_BYTES_MAX = 4 << 20
+_APPLY_BYTES_MAX: Final = 4 << 20
 """Entry bytes applied per shard in one turn; more follow in the next, so that a turn stays short."""
 
-_READ_KEY_BYTES = 256
+_READ_KEY_BYTES: Final = 256
 """Looking a key up takes about as long as copying so many bytes."""
 
 

@@ -28,7 +28,7 @@ from shardraft.types import INTEGER_MAX, NO_HOST, TERM_MAX, HostId, Index, Repli
 _LEADER: Final = Role.LEADER
 """Every turn asks for it, and a member that is looked up on its class costs five times a constant."""
 
-_EXPIRY_CHECKS = 16
+_EXPIRY_CHECKS: Final = 16
 """Idle sessions are looked for this often within one session timeout."""
 
 

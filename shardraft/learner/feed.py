@@ -19,6 +19,8 @@ and at last to a full copy, costs its siblings nothing and pins nothing.
 
 from __future__ import annotations
 
+from typing import Final
+
 from shardraft.config import Limits
 from shardraft.errors import ErrorCode, ProtocolError
 from shardraft.learner.messages import (
@@ -37,7 +39,7 @@ from shardraft.learner.ready import NOTHING_TO_FEED, WHOLE_LINK, ChildShardStatu
 from shardraft.learner.shard_feed import Cursor, HashAt, Link, Place, ShardFeed
 from shardraft.types import HostId, Index, ShardId
 
-_IDLE_HEARTBEAT = FeedHeartbeat(())
+_IDLE_HEARTBEAT: Final = FeedHeartbeat(())
 
 
 class Feed:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 import attrs
 
@@ -28,7 +29,7 @@ from shardraft.types import INTEGER_MAX, HostId, Index, ShardId, Term
 HashAt = Callable[[Index], int | None]
 """The rolling hash of the applied entries up to that index, when this host has applied exactly up to it."""
 
-_MARKS_MAX = 256
+_MARKS_MAX: Final = 256
 """Sent and unacknowledged messages told apart by one cursor; beyond it the last two count as one."""
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shardraft.errors import StorageError
 from shardraft.raft.entry import Entry, EntryKind
 from shardraft.raft.log import RaftLog
 from shardraft.raft.membership import MembershipError, decode_membership
 from shardraft.types import Index, Membership, ReplicaId
 
-_SCAN_BYTES_MAX = 1 << 20
+_SCAN_BYTES_MAX: Final = 1 << 20
 
 
 class Configurations:

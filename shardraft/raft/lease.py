@@ -9,10 +9,11 @@ sending and is shortened by both.
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from shardraft.config import RaftConfig
 
-_MILLION = 1_000_000
+_MILLION: Final = 1_000_000
 
 
 class Lease:
