@@ -23,8 +23,6 @@ nobody holds all shards, a learner so goes from one to the next, and follows eac
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
 from shardraft.config import Limits
@@ -54,7 +52,7 @@ from shardraft.raft.entry import Entry
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import NO_HOST, HostId, Index, ShardId
 
-_FOLLOWING: Final = {
+_FOLLOWING = {
     AttachOutcome.STREAMING: Following.STREAMING,
     AttachOutcome.PARKED: Following.PARKED,
     AttachOutcome.COPYING: Following.COPYING,
