@@ -55,7 +55,7 @@ print(pickle.loads(pickle.dumps(world)) == world)
 """
 UNIT_TESTS = (
     *("raft", "kv", "shards", "learner", "host", "conformance", "wire"),
-    *("storage", "formats", "runtime", "router"),
+    *("storage", "formats", "runtime", "transport", "server", "router"),
 )
 
 
