@@ -36,8 +36,9 @@ ROOMS: Final = (
     "shardraft_router/desk.py",
     "shardraft_router/readings.py",
 )
-"""The pure rooms, nearly all of whose time is Python that a compiler sees, what makes bytes of their values, what a host
-does between two waits (decision 0028), and what each call of a router goes through without waiting in it (0025)."""
+"""The pure rooms, nearly all of whose time is Python that a compiler sees, what makes bytes of their values, what a
+host does between two waits (decision 0028), and what each call of a router goes through without waiting in it (0025).
+"""
 
 LEFT_AS_THEY_ARE: Final = {
     "shardraft/sim/failure.py": "mypyc makes no subclass of AssertionError",

@@ -24,7 +24,7 @@ class Arrivals:
     """Events in the order in which they came. ``clock`` tells microseconds.
 
     ``put`` never blocks: what must not be lost (completions, ticks) is always taken. At ``events_max`` no socket
-    is read, and readers of other streams wait; ``on_room`` is called once for each time that one said so.
+    is read, and readers of other streams wait; ``on_room`` is called after one of them said so, when events were taken.
     """
 
     def __init__(self, events_max: int, clock: Callable[[], int], on_room: Callable[[], object]) -> None:

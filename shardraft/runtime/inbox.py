@@ -8,12 +8,11 @@ from typing import Final
 
 import trio
 
-from shardraft.host.events import Event
-from shardraft.runtime.arrivals import Arrivals, LogCommitted
+from shardraft.runtime.arrivals import Arrivals
 from shardraft.runtime.clock import now_us
 
 OTHERS_WAIT_US_MAX: Final = 5_000
-"""The other tasks of the process run at least this often, however busy the loop is."""
+"""The other tasks of the process run about this often, however busy the loop is; a turn is never cut short for them."""
 SHORT_WAITS_OF_A_BUSY_LOOP: Final = 8
 """A loop that waited for less than that so often in a row is busy; the few frames of a heartbeat make none."""
 
@@ -45,13 +44,8 @@ class Inbox:
             self.arrivals.is_room_wanted = True
             await self._room.park()
 
-    async def take(self, events_max: int, deadline_us: int) -> list[Event | LogCommitted]:
-        """The next events, at most ``events_max``; an empty list once the clock passes the deadline."""
-        await self.wait(deadline_us)
-        return self.arrivals.take(events_max)
-
     async def wait(self, deadline_us: int) -> None:
-        """Return when something has arrived, at the deadline, or when somebody said ``wake``."""
+        """Return when something has arrived, at the deadline, or when somebody said ``wake``; ``arrivals`` has it."""
         if not self.arrivals.come(deadline_us):
             await self._let_others_run(deadline_us)
             self.arrivals.read_now()

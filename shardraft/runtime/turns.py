@@ -40,7 +40,7 @@ class Turns:
         self._carry_out = carry_out
 
     def go_on(self, until: Callable[[], bool]) -> None:
-        """Take turns while there is one to take and no other task is due, until ``until()`` is true after one."""
+        """Take turns while there is one to take and no other task is due, for as long as ``until()`` is not true."""
         while not until() and self._arrivals.come(self._host.next_deadline_us):
             self.take()
 

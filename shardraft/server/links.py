@@ -133,7 +133,6 @@ class PeerLinks:
             return
         for place in [place for place in self._scopes if place not in self._places]:
             self._scopes.pop(place).cancel()
-            self._surroundings.network.peers.pop(place.host, None)
         for place in self._places:
             if place not in self._scopes:
                 self._start(place, self._nursery)

@@ -238,14 +238,16 @@ class _Reader:
     """One connection whose frames are read when its ``Readers`` says so, while its task waits for the end."""
 
     def __init__(self, flow: Flow, fd: int, take: Callable[[list[bytes]], None], readers: Readers) -> None:
-        self._reading = Reading(flow, take, self._end)
+        self._flow = flow
+        self._take = take
         self._fd = fd
         self._readers = readers
         self._task = trio.lowlevel.current_task()
         self._is_over = False
 
     async def to_the_end(self) -> None:
-        self._readers.add(self._fd, self._reading.read)
+        # Not an attribute: it knows this reader, and the two would keep what the connection held until a collection.
+        self._readers.add(self._fd, Reading(self._flow, self._take, self._end).read)
         await trio.lowlevel.wait_task_rescheduled(self._abandon)
 
     def _abandon(self, _: Callable[[], object]) -> trio.lowlevel.Abort:

@@ -10,7 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from shardraft.host.events import Tick
+from shardraft.host.events import Event, Tick
+from shardraft.runtime.arrivals import LogCommitted
 from shardraft.runtime.clock import now_us
 from shardraft.runtime.inbox import OTHERS_WAIT_US_MAX, SHORT_WAITS_OF_A_BUSY_LOOP, Inbox
 
@@ -50,13 +51,19 @@ async def still(clock: Clock) -> AsyncIterator[Inbox]:
     inbox.close()
 
 
+async def take(inbox: Inbox, events_max: int, deadline_us: int) -> list[Event | LogCommitted]:
+    """What a turn takes: the next events, none once the clock passes the deadline."""
+    await inbox.wait(deadline_us)
+    return inbox.arrivals.take(events_max)
+
+
 async def test_it_sleeps_until_an_event_is_put(inbox: Inbox) -> None:
     taken: list[object] = []
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon
         async def loop() -> None:
-            taken.extend(await inbox.take(10, NEVER_US))
+            taken.extend(await take(inbox, 10, NEVER_US))
 
         await wait_all_tasks_blocked()
         assert taken == []
@@ -67,7 +74,7 @@ async def test_it_sleeps_until_an_event_is_put(inbox: Inbox) -> None:
 async def test_what_a_thread_has_called_wakes_it(inbox: Inbox) -> None:
     thread = threading.Thread(target=lambda: inbox.call_soon(lambda: inbox.put(Tick(2))))
     thread.start()
-    assert await inbox.take(10, NEVER_US) == [Tick(2)]
+    assert await take(inbox, 10, NEVER_US) == [Tick(2)]
     thread.join()
 
 
@@ -76,7 +83,7 @@ async def test_it_wakes_at_the_deadline_with_nothing(inbox: Inbox, autojump_cloc
         nursery.start_soon(inbox.run_timer)
         await wait_all_tasks_blocked()
         begun = trio.current_time()
-        assert await inbox.take(10, now_us() + 5_000_000) == []
+        assert await take(inbox, 10, now_us() + 5_000_000) == []
         assert trio.current_time() == pytest.approx(begun + 5, abs=0.5)
         nursery.cancel_scope.cancel()
 
@@ -84,7 +91,6 @@ async def test_it_wakes_at_the_deadline_with_nothing(inbox: Inbox, autojump_cloc
 async def test_a_socket_is_read_only_while_there_is_room(inbox: Inbox) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-
         put: list[int] = []
 
         def read() -> None:
@@ -94,10 +100,10 @@ async def test_a_socket_is_read_only_while_there_is_room(inbox: Inbox) -> None:
 
         inbox.add(ours.fileno(), read)
         theirs.send(bytes(range(21)))
-        assert await inbox.take(1, NEVER_US) == [Tick(0)]
+        assert await take(inbox, 1, NEVER_US) == [Tick(0)]
         taken: list[object] = []
         while len(taken) < 20:
-            taken += await inbox.take(1, NEVER_US)
+            taken += await take(inbox, 1, NEVER_US)
             waiting = len(put) - 1 - len(taken)
             assert waiting <= EVENTS_MAX, "a read of two may pass the limit by one, and none begins at it"
         assert taken == [Tick(byte) for byte in range(1, 21)]
@@ -117,14 +123,14 @@ async def test_readers_of_streams_wait_for_room(inbox: Inbox) -> None:
 
         await wait_all_tasks_blocked()
         assert not had_room.is_set()
-        await inbox.take(1, NEVER_US)
+        await take(inbox, 1, NEVER_US)
         await had_room.wait()
 
 
 async def make_busy(inbox: Inbox) -> None:
     for number in range(SHORT_WAITS_OF_A_BUSY_LOOP):
         inbox.put(Tick(number))
-        assert await inbox.take(10, NEVER_US) == [Tick(number)]
+        assert await take(inbox, 10, NEVER_US) == [Tick(number)]
 
 
 class Bystander:
@@ -150,12 +156,12 @@ async def test_a_busy_loop_leaves_the_others_alone_until_they_are_due(still: Inb
             turns = bystander.turns
             for number in range(1, 10):
                 theirs.send(bytes([number]))
-                assert await still.take(10, NEVER_US) == [Tick(number)]
+                assert await take(still, 10, NEVER_US) == [Tick(number)]
             assert bystander.turns == turns
             for number in (10, 11):  # In the first pass it is open who of the two comes first.
                 clock.now_us += OTHERS_WAIT_US_MAX
                 theirs.send(bytes([number]))
-                assert await still.take(10, NEVER_US) == [Tick(number)]
+                assert await take(still, 10, NEVER_US) == [Tick(number)]
             assert bystander.turns > turns
             nursery.cancel_scope.cancel()
         still.remove(ours.fileno())
@@ -165,24 +171,24 @@ async def test_what_a_thread_brings_ends_the_wait_of_a_busy_loop(still: Inbox, c
     await make_busy(still)
     thread = threading.Thread(target=lambda: still.call_soon(lambda: still.put(Tick(2))))
     thread.start()
-    assert await still.take(10, NEVER_US) == [Tick(2)]
+    assert await take(still, 10, NEVER_US) == [Tick(2)]
     thread.join()
 
 
 async def test_a_busy_loop_turns_at_its_deadline(still: Inbox, clock: Clock) -> None:
     await make_busy(still)
-    assert await still.take(10, clock.now_us) == []
+    assert await take(still, 10, clock.now_us) == []
 
 
 async def test_a_loop_with_little_to_do_sleeps_with_all_others(still: Inbox, clock: Clock) -> None:
     for _ in range(SHORT_WAITS_OF_A_BUSY_LOOP - 1):
         still.put(Tick(1))
-        await still.take(10, NEVER_US)
+        await take(still, 10, NEVER_US)
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon
         async def loop() -> None:
-            await still.take(10, NEVER_US)
+            await take(still, 10, NEVER_US)
 
         await wait_all_tasks_blocked()
         still.put(Tick(2))
@@ -194,7 +200,7 @@ async def test_a_busy_loop_that_nothing_happens_to_sleeps_with_all_others(inbox:
 
         @nursery.start_soon
         async def loop() -> None:
-            await inbox.take(10, NEVER_US)
+            await take(inbox, 10, NEVER_US)
 
         await wait_all_tasks_blocked()  # It would not be blocked in a selector of its own.
         inbox.put(Tick(2))

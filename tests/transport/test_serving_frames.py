@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import weakref
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import attrs
 import pytest
@@ -149,6 +153,56 @@ async def test_a_cancelled_one_is_not_read_any_more_either() -> None:
     await ours.aclose()
     await theirs.aclose()
     loop.poller.close()
+
+
+class Taker:
+    """Takes frames, and can be watched going."""
+
+    def __call__(self, frames: list[bytes]) -> None:
+        raise AssertionError("no frame is ever whole")
+
+
+@pytest.mark.parametrize("is_theirs", [True, False])
+async def test_what_a_connection_held_goes_with_it_and_not_with_the_collector(is_theirs: bool) -> None:
+    """Part of a frame may be large, and the collector of a host comes seldom (``runtime.collector``)."""
+    ours, theirs = (trio.SocketStream(each) for each in trio.socket.socketpair())
+    loop, taker = Loop(), Taker()
+    gone = weakref.ref(taker)
+    gc.disable()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection_over(ours).serve_frames, taker, loop)
+            del taker
+            await wait_all_tasks_blocked()
+            await theirs.send_all(FRAMES[0][:20])
+            await loop.turn()
+            assert gone() is not None
+            if is_theirs:
+                await theirs.aclose()
+                await loop.turn()
+            else:
+                nursery.cancel_scope.cancel()
+        assert gone() is None
+    finally:
+        gc.enable()
+    await ours.aclose()
+    await theirs.aclose()
+    loop.poller.close()
+
+
+async def test_nothing_is_sent_to_a_file_that_got_the_number_of_a_closed_socket(tmp_path: Path) -> None:
+    ours, theirs = (trio.SocketStream(each) for each in trio.socket.socketpair())
+    connection, number = connection_over(ours), ours.socket.fileno()
+    assert connection.send(FRAMES[0])
+    await connection.aclose()
+    fd = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+    if fd != number:
+        os.dup2(fd, number)
+        os.close(fd)
+    assert not connection.send(FRAMES[1])
+    assert os.fstat(number).st_size == 0
+    os.close(number)
+    await theirs.aclose()
 
 
 async def test_frames_that_came_with_the_hello_are_taken_first() -> None:
