@@ -31,8 +31,8 @@ RUNS_MAX: Final = 8
 RUN_NAMES: Final = tuple(b"run%d" % number for number in range(RUNS_MAX))
 MERGED_RUNS: Final = 4
 """So many runs are merged together. Every read of an old key looks into all runs, so they are few."""
-MERGE_RECORDS_MAX: Final = 8192
-"""Records merged in one transaction: 32 MiB of dirtied pages if each has its own, some 20 ms of work."""
+MERGE_RECORDS_MAX: Final = 2048
+"""Records merged in one transaction: 8 MiB of dirtied pages if each has its own, some 5 ms of work."""
 DELETED: Final = b""
 
 _key_of = itemgetter(0)
