@@ -33,6 +33,7 @@ from shardraft.storage.environment import (
 )
 from shardraft.storage.kept_replicas import KeptReplica, put_replica, read_replica, read_replicas
 from shardraft.storage.layout import RUNS_KEY, SHARD_MAP_KEY, decode_runs, encode_runs, shard_key
+from shardraft.storage.pacing import Pace
 from shardraft.storage.runs import (
     DELETED,
     MERGE_RECORDS_MAX,
@@ -78,6 +79,7 @@ class StateEnvironment(Environment):
         self._run_databases = [self.database(name) for name in RUN_NAMES]
         with self.reading(META) as transaction, self.naming("runs"):
             self._runs: RunNumbers = decode_runs(transaction.get(RUNS_KEY))
+        self._pace = Pace()
         self._merging: RunNumbers = ()
         self._merged_to = b""
 
@@ -88,6 +90,7 @@ class StateEnvironment(Environment):
 
         A flush merges twice as many records as it brings, so merging keeps up with flushing.
         """
+        self._pace.begin_flush()
         images = sorted(batch.images, key=_shard_of)
         records = sum(len(image.changes) for image in images)
         runs = self._runs_for(records)
@@ -104,6 +107,7 @@ class StateEnvironment(Environment):
         self._runs = runs
         budget = 2 * records
         while budget > 0 and self._has_to_merge():
+            self._pace.begin_transaction()
             budget -= self._merge()
 
     def _fill(self, run: Database, images: Sequence[MachineImage]) -> None:
@@ -114,6 +118,7 @@ class StateEnvironment(Environment):
         slices = (rows for image in images for rows in _rows_of(image))
         is_all = False
         while not is_all:
+            self._pace.begin_transaction()
             size = 0
             with self.writing() as transaction:
                 cursor = transaction.cursor(run)
