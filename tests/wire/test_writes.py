@@ -21,8 +21,16 @@ from shardraft.wire import peer
 from shardraft.wire.client import CapnpBatchCodec, decode_reply, decode_request, encode_reply, encode_request
 from shardraft.wire.columns import fill_frame, read_frame
 from shardraft.wire.peer import decode_peer_frame, encode_peer_frame
-from shardraft.wire.schema import MALFORMED, load, open_message, pack_numbers, pack_positions
-from shardraft.wire.words import Layout, LibraryReader, LibraryWriter, QuickReader, QuickWriter, layout_of
+from shardraft.wire.schema import ITEMS_MAX, MALFORMED, load, open_message, pack_numbers, pack_positions
+from shardraft.wire.words import (
+    Layout,
+    LibraryReader,
+    LibraryWriter,
+    OtherLayout,
+    QuickReader,
+    QuickWriter,
+    layout_of,
+)
 from shardraft.wire.writes import decode_write_reply, decode_write_request
 from tests.wire import strategies
 
@@ -197,6 +205,32 @@ def test_a_message_of_several_segments_is_left_to_the_library(segment_words: int
     assert frame[0] > 0
     assert quick_batch(frame) is None
     assert CODEC.decode_batch(frame).values == [b"value" * 100]
+
+
+def test_fields_that_together_are_larger_than_their_message_are_left_to_the_library() -> None:
+    layout = Layout(2, {"first": 0, "second": 1})
+    writer = QuickWriter(layout)
+    writer.put_data("first", bytes(1000))
+    message = bytearray(writer.framed())
+    offset, target = struct.unpack_from("<iI", message, 16)
+    struct.pack_into("<iI", message, 24, offset - (1 << 2), target)  # The second is where the first is.
+    reader = QuickReader(layout, bytes(message))
+    assert reader.data("first") == bytes(1000)
+    with pytest.raises(OtherLayout):
+        reader.data("second")
+
+
+def test_a_list_of_more_items_than_are_wanted_is_left_to_the_library() -> None:
+    layout = Layout(1, {"items": 0})
+    for count, items_max in ((3, 3), (ITEMS_MAX, ITEMS_MAX)):
+        writer = QuickWriter(layout)
+        writer.put_items("items", [b""] * count)
+        assert QuickReader(layout, writer.framed()).items("items", items_max) == [b""] * count
+    for count, items_max in ((4, 3), (ITEMS_MAX + 1, ITEMS_MAX + 1)):
+        writer = QuickWriter(layout)
+        writer.put_items("items", [b""] * count)
+        with pytest.raises(OtherLayout):
+            QuickReader(layout, writer.framed()).items("items", items_max)
 
 
 def test_a_struct_with_numbers_in_it_has_no_such_layout() -> None:
