@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from mypyc.build import mypycify
-from setuptools import Distribution
+from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 
 OPTIMIZATION: Final = "1"
@@ -76,10 +76,11 @@ def _settings() -> str:
     return hashlib.sha256(f"{sys.version} {OPTIMIZATION}".encode()).hexdigest()[:12]
 
 
-def compile_in_place(tree: Path, modules: list[str], scratch: Path) -> None:
-    """Put a compiled module beside each of ``modules``, which are relative to ``tree``; ``scratch`` keeps what a next
-    run can use again. Raises what mypyc and setuptools raise: a ``SystemExit`` after the errors were printed, or
-    a compiler's error.
+def compile_in_place(tree: Path, modules: list[str], in_c: Sequence[str], scratch: Path) -> None:
+    """Put a compiled module beside each of ``modules`` and of those ``in_c``, which are relative to ``tree``.
+
+    ``scratch`` keeps what a next run can use again. Raises what mypyc and setuptools raise: a ``SystemExit`` after the
+    errors were printed, or a compiler's error.
     """
     scratch /= _settings()
     flags = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={scratch / 'mypy'}"]
@@ -95,6 +96,9 @@ def compile_in_place(tree: Path, modules: list[str], scratch: Path) -> None:
             group_name=GROUP,
             target_dir=str(scratch / "c"),
         )
+        for source in in_c:
+            name = ".".join(Path(source).with_suffix("").parts)
+            extensions.append(Extension(name, [source], extra_compile_args=["-pthread", "-Wall", "-Werror"]))
         distribution = Distribution({"name": "shardraft", "ext_modules": extensions})
         command = ParallelBuild(distribution)
         command.inplace = True

@@ -22,6 +22,7 @@ ROOMS: Final = (
     "shardraft/wire",
     "shardraft/runtime/arrivals.py",
     "shardraft/runtime/clock.py",
+    "shardraft/runtime/log_commits.py",
     "shardraft/runtime/network.py",
     "shardraft/runtime/poller.py",
     "shardraft/runtime/turns.py",
@@ -39,6 +40,9 @@ ROOMS: Final = (
 """The pure rooms, nearly all of whose time is Python that a compiler sees, what makes bytes of their values, what a
 host does between two waits (decision 0028), and what each call of a router goes through without waiting in it (0025).
 """
+
+WRITTEN_IN_C: Final = ("shardraft/runtime/block_writer.c",)
+"""Modules for which there is a C compiler only; a source tree goes without (``shardraft.runtime.writers``)."""
 
 LEFT_AS_THEY_ARE: Final = {
     "shardraft/sim/failure.py": "mypyc makes no subclass of AssertionError",

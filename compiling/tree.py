@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from compiling.compiler import compile_in_place
-from compiling.rooms import PACKAGES, SCHEMA, compiled_modules
+from compiling.rooms import PACKAGES, SCHEMA, WRITTEN_IN_C, compiled_modules
 from compiling.values import Plain
 
 SUFFIX: Final = ".so"
@@ -54,7 +54,7 @@ def _digest(root: Path) -> str:
     places = [root / place for place in (*PACKAGES.values(), SCHEMA)]
     for place in [Path(__file__).parent, *places]:
         for path in sorted(place.rglob("*")):
-            if path.suffix in (".py", ".capnp", ".typed"):
+            if path.suffix in (".py", ".c", ".capnp", ".typed"):
                 digest.update(f"{path.relative_to(place)} {path.stat().st_size}\n".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -71,7 +71,7 @@ def _make_tree(root: Path, into: Path, scratch: Path) -> None:
     plain = Plain()
     for module in modules:
         plain.rewrite(work / module)
-    compile_in_place(work, modules, scratch)
+    compile_in_place(work, modules, WRITTEN_IN_C, scratch)
     for path in sorted(work.rglob(f"*{SUFFIX}")):
         shutil.copy(path, into / path.relative_to(work))
 

@@ -1,7 +1,8 @@
 """``shardraft`` with a slower disk: every synced write takes longer by a fixed time.
 
-The delay is slept on the writer thread after the real sync and before anybody hears of it, which is where a slower
-disk would spend it. It is part of the benchmark and of nothing else; the product has no such switch.
+The delay is slept on the thread that wrote after the real sync and before anybody hears of it, which is where a slower
+disk would spend it; so the log is written by threads of Python here. It is part of the benchmark and of nothing else;
+the product has no such switch.
 
     python -m bench.systems.slow_sync MILLISECONDS host --id 1 ...
 """
@@ -13,15 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shardraft.storage.blocks import Block
+from shardraft.runtime import driver, writers
+from shardraft.storage import segment
 from shardraft.storage.environment import Environment, Transaction
-from shardraft.storage.segment import Segment
 
 
 def slow_down(delay_seconds: float) -> None:
     """Let every block of the log and every transaction of the state take ``delay_seconds`` more."""
     quick = Environment.writing
-    append = Segment.append
+    write_all = segment.write_all
 
     @contextmanager
     def slow(self: Environment) -> Iterator[Transaction]:
@@ -29,13 +30,18 @@ def slow_down(delay_seconds: float) -> None:
             yield transaction
         time.sleep(delay_seconds)
 
-    def slow_append(self: Segment, block: Block) -> tuple[int, bytes]:
-        result = append(self, block)
+    def slow_write_all(fd: int, parts: tuple[bytes, ...], at: int) -> None:
+        write_all(fd, parts, at)
         time.sleep(delay_seconds)
-        return result
 
     Environment.writing = slow  # type: ignore[method-assign]  # The one place where all transactions pass.
-    Segment.append = slow_append  # type: ignore[method-assign]  # And that where all blocks do.
+    segment.write_all = slow_write_all  # And that where all blocks do, on the log's thread
+    writers.write_all = slow_write_all  # type: ignore[attr-defined]  # and on the writer's.
+    driver.make_writer = _make_writer  # type: ignore[attr-defined]
+
+
+def _make_writer() -> writers.Writer:
+    return writers.ThreadsWriter(writers.WRITES_MAX)
 
 
 if __name__ == "__main__":

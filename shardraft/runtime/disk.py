@@ -1,15 +1,12 @@
-"""The disk threads: one for the log, one for the state, one that makes copies (DESIGN section 6).
+"""The disk threads: one for the state, one that makes copies, one for what the log does alone (DESIGN section 6).
 
-LMDB's write transactions stay on the thread that began them, so the state has exactly one, and so has the log.
-The log thread joins all batches that wait into one block: cost per batch falls as load rises. Where syncs
-are slow and batches come in groups, a commit waits for the rest of its group (``company``).
+LMDB's write transactions stay on the thread that began them, so the state has exactly one. Most commits of the log need
+no thread of Python: ``log_commits``.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
@@ -17,14 +14,10 @@ from typing import Final
 import trio
 
 from shardraft.errors import StorageError
-from shardraft.host.ports import Store
-from shardraft.host.turn import LogBatch
-from shardraft.runtime.company import Company
+from shardraft.runtime.log_commits import Job
 
 STOP_SECONDS_MAX: Final = 5.0
 """A thread that still works after this long hangs in a write that its disk does not finish."""
-Job = Callable[[], Callable[[], None]]
-"""Runs on the thread; what it returns runs on the loop."""
 CallSoon = Callable[[Callable[[], None]], object]
 """Has something called on the loop soon; may be called on any thread."""
 
@@ -64,49 +57,6 @@ class DiskThread:
                 self._token.run_sync_soon(self._on_failure, failure)  # Also when the loop takes no turn any more.
             except trio.RunFinishedError:
                 pass  # The process ends, and nobody waits for this any more.
-
-
-class LogThread(DiskThread):
-    """Commits log batches, joining those that wait; says which turns became durable, in order."""
-
-    def __init__(
-        self,
-        store: Store,
-        on_committed: Callable[[list[int]], None],
-        on_failure: Callable[[BaseException], None],
-        call_soon: CallSoon,
-    ) -> None:
-        self._store = store
-        self._on_committed = on_committed
-        self._company = Company()
-        self._batches: deque[tuple[int, LogBatch]] = deque()
-        super().__init__("shardraft-log", on_failure, call_soon)
-
-    def commit(self, number: int, batch: LogBatch) -> None:
-        """Commit the batch of a turn; one job takes along every batch that waits when it runs."""
-        self._batches.append((number, batch))
-        # Whoever appends to an empty deque submits; the job pops until it is empty, so no batch is left behind.
-        if len(self._batches) == 1:
-            self.submit(self._commit)
-
-    def _commit(self) -> Callable[[], None]:
-        batches, company = self._batches, self._company
-        if batches and (wait_seconds := company.wait_seconds):
-            time.sleep(wait_seconds)
-        joined: list[tuple[int, LogBatch]] = []
-        while batches:
-            joined.append(batches.popleft())
-        if not joined:
-            return _nothing  # The job before this one took its batch along.
-        begun = time.monotonic()
-        self._store.commit_log([batch for _, batch in joined])
-        company.committed(len(joined), bool(batches), time.monotonic() - begun)
-        numbers = [number for number, _ in joined]
-        return lambda: self._on_committed(numbers)
-
-
-def _nothing() -> None:
-    """What a job brings back when an earlier one did its work."""
 
 
 def as_storage_error(error: BaseException) -> StorageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
@@ -33,11 +34,17 @@ from shardraft.host.turn import (
 )
 from shardraft.runtime.arrivals import LogCommitted
 from shardraft.runtime.clock import now_us
-from shardraft.runtime.disk import DiskThread, LogThread
+from shardraft.runtime.disk import STOP_SECONDS_MAX, DiskThread
 from shardraft.runtime.inbox import Inbox
+from shardraft.runtime.log_commits import LogCommits, LogStore, nothing
 from shardraft.runtime.network import Network
 from shardraft.runtime.turns import Turns
+from shardraft.runtime.writers import make_writer
 from shardraft.shards.shard_map import HostPlace, ShardMap
+
+
+class LoopStore(Store, LogStore, Protocol):
+    """A store whose log is committed from the loop."""
 
 
 class Driver:
@@ -50,7 +57,7 @@ class Driver:
     def __init__(
         self,
         host: Host,
-        store: Store,
+        store: LoopStore,
         network: Network,
         inbox: Inbox,
         limits: Limits,
@@ -64,10 +71,13 @@ class Driver:
         self._inbox = inbox
         self._on_notes = on_notes
         self._on_places = on_places
-        self._log = LogThread(store, self._log_committed, on_failure, inbox.call_soon)
+        self._log_thread = DiskThread("shardraft-log", on_failure, inbox.call_soon)
+        self._writer = make_writer()
+        self._log = LogCommits(store, self._writer, self._log_thread.submit, self._log_committed, on_failure)
+        inbox.add(self._writer.fileno(), self._log.hear)
         self._state = DiskThread("shardraft-state", on_failure, inbox.call_soon)
         self._copies = DiskThread("shardraft-copies", on_failure, inbox.call_soon)
-        self._turns = Turns(host, network, inbox.arrivals, limits.turn_events_max, self._log.commit, self._carry_out)
+        self._turns = Turns(host, network, inbox.arrivals, limits.turn_events_max, self._log, self._carry_out)
 
     async def run(self, until: Callable[[], bool]) -> None:
         """Take events, step, begin a turn, carry it out, until ``until()`` is true after a turn.
@@ -87,7 +97,7 @@ class Driver:
             await self._take_turn()
 
     async def _take_turn(self) -> None:
-        await self._inbox.wait(self._host.next_deadline_us)
+        await self._inbox.wait(self._turns.next_deadline_us)
         self._turns.take()
 
     def _carry_out(self, turn: Turn) -> None:
@@ -170,14 +180,14 @@ class Driver:
     def _dropping(self, command: DropCopy) -> Callable[[], Callable[[], None]]:
         def job() -> Callable[[], None]:
             self._store.drop_copy(command.copy_id)
-            return _nothing
+            return nothing
 
         return job
 
     def _staging(self, command: StageChunk) -> Callable[[], Callable[[], None]]:
         def job() -> Callable[[], None]:
             self._store.stage_chunk(command.shard, command.number, command.data)
-            return _nothing
+            return nothing
 
         return job
 
@@ -205,12 +215,9 @@ class Driver:
         The store may be closed only after True: a thread that hangs is inside it.
         """
         with trio.CancelScope(shield=True):
-            ended = [await thread.stop() for thread in (self._log, self._state, self._copies)]
+            ended = [await thread.stop() for thread in (self._log_thread, self._state, self._copies)]
+            ended.append(await trio.to_thread.run_sync(self._writer.stop, STOP_SECONDS_MAX))
         if not all(ended):
             return False
         self._inbox.close()
         return True
-
-
-def _nothing() -> None:
-    """A finished command that nobody waits for."""

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from shardraft.host.host import Host
 from shardraft.host.messages import PeerMessage
-from shardraft.host.turn import LogBatch, Turn
+from shardraft.host.turn import Turn
 from shardraft.runtime.arrivals import Arrivals, LogCommitted
 from shardraft.runtime.clock import now_us
+from shardraft.runtime.log_commits import LogCommits
 from shardraft.runtime.network import Network
 from shardraft.types import HostId
 
@@ -20,7 +21,7 @@ from shardraft.types import HostId
 class Turns:
     """Takes turns of ``host`` over what has arrived.
 
-    ``commit`` takes the log batch of a turn, ``carry_out`` everything of it that is neither messages, replies nor log.
+    ``commits`` takes the log batch of a turn, ``carry_out`` everything of it that is neither messages, replies nor log.
     """
 
     def __init__(
@@ -29,24 +30,30 @@ class Turns:
         network: Network,
         arrivals: Arrivals,
         turn_events_max: int,
-        commit: Callable[[int, LogBatch], None],
+        commits: LogCommits,
         carry_out: Callable[[Turn], None],
     ) -> None:
         self._host = host
         self._network = network
         self._arrivals = arrivals
         self._turn_events_max = turn_events_max
-        self._commit = commit
+        self._commits = commits
         self._carry_out = carry_out
 
     def go_on(self, until: Callable[[], bool]) -> None:
         """Take turns while there is one to take and no other task is due, for as long as ``until()`` is not true."""
-        while not until() and self._arrivals.come(self._host.next_deadline_us):
+        while not until() and self._arrivals.come(self.next_deadline_us):
             self.take()
+
+    @property
+    def next_deadline_us(self) -> int:
+        """When a turn is to be taken at the latest."""
+        return min(self._host.next_deadline_us, self._commits.due_us)
 
     def take(self) -> None:
         """Step what has arrived, begin a turn, carry it out."""
         host = self._host
+        self._commits.hear()
         durable: list[tuple[HostId, tuple[PeerMessage, ...]]] = []
         for event in self._arrivals.take(self._turn_events_max):
             if isinstance(event, LogCommitted):
@@ -66,8 +73,10 @@ class Turns:
             self._network.send((*durable, *turn.messages))
         elif turn.messages:
             self._network.send(turn.messages)
+        if self._commits.due_us <= now_us():
+            self._commits.go_on()
         if turn.log_batch is not None:
-            self._commit(turn.number, turn.log_batch)
+            self._commits.commit(turn.number, turn.log_batch)
         if turn.replies:
             self._network.reply(turn.replies)
         if turn.link_messages:

@@ -2,12 +2,13 @@
 
 Everything is little-endian. A block::
 
-    0xB1 u8 | format u8 | 0 u16 | segment u32 | number u32 | body_bytes u32 | checksum u32
+    0xB1 u8 | format u8 | under_way u16 | segment u32 | number u32 | body_bytes u32 | checksum u32
     | body | body_checksum u32 | 0xE1 u8
 
 The first checksum is CRC-32 over the header before it, so that the length of a block can be trusted when its body
 cannot. No block begins or ends with a zero, which is what was not written yet. ``number`` counts the blocks of a
-segment from 0. The body is a sequence of items, each::
+segment from 0, and ``under_way`` how many right before this one were not known to be durable when it was made (decision
+0029; 0 before there was that). The body is a sequence of items, each::
 
     kind u8 | 0 u8 | 0 u16 | content_bytes u32 | content
 
@@ -92,11 +93,11 @@ class Block:
         self._parts.append(content)
         self.block_bytes += ITEM_HEADER_BYTES + len(content)
 
-    def encode(self, segment: int, number: int) -> tuple[bytes, bytes, bytes]:
+    def encode(self, segment: int, number: int, under_way: int = 0) -> tuple[bytes, bytes, bytes]:
         """Header, body, and what stands behind it."""
         body = b"".join(self._parts)
         assert len(body) <= BODY_BYTES_MAX, "a commit is no larger than what may wait"
-        checked = _CHECKED_HEADER.pack(_BEGIN, FORMAT_VERSION, 0, segment, number, len(body))
+        checked = _CHECKED_HEADER.pack(_BEGIN, FORMAT_VERSION, under_way, segment, number, len(body))
         return checked + _CHECKSUM.pack(crc32(checked)), body, _TRAILER.pack(crc32(body), _END)
 
 
@@ -107,13 +108,14 @@ class BlockHeader:
     segment: int
     number: int
     body_bytes: int
+    under_way: int
 
 
 def read_header(content: bytes, at: int) -> BlockHeader | None:
     """The header at ``at``; None where none is, or a damaged one. Raises ``StorageError`` for a newer format."""
     if at + BLOCK_HEADER_BYTES > len(content):
         return None
-    begin, version, _, segment, number, body_bytes = _CHECKED_HEADER.unpack_from(content, at)
+    begin, version, under_way, segment, number, body_bytes = _CHECKED_HEADER.unpack_from(content, at)
     checksum_at = at + _CHECKED_HEADER.size
     if begin != _BEGIN or crc32(content[at:checksum_at]) != _CHECKSUM.unpack_from(content, checksum_at)[0]:
         return None
@@ -122,7 +124,7 @@ def read_header(content: bytes, at: int) -> BlockHeader | None:
             f"a block has format {version}, this program understands {FORMAT_VERSION}: "
             "start the newer program that wrote it"
         )
-    return BlockHeader(segment, number, body_bytes)
+    return BlockHeader(segment, number, body_bytes, under_way)
 
 
 def read_body(content: bytes, at: int, header: BlockHeader) -> bytes | None:
@@ -135,13 +137,13 @@ def read_body(content: bytes, at: int, header: BlockHeader) -> bytes | None:
     return body if (crc32(body), _END) == _TRAILER.unpack_from(content, end) else None
 
 
-def holds_later_block(rest: bytes, segment: int, number: int) -> bool:
-    """Whether the header of a block of ``segment`` above ``number`` stands anywhere in ``rest``."""
-    begin = _CHECKED_HEADER.pack(_BEGIN, FORMAT_VERSION, 0, segment, 0, 0)[:8]
+def shows_durable(rest: bytes, segment: int, number: int) -> bool:
+    """Whether a header anywhere in ``rest`` shows that block ``number`` of ``segment`` was durable when it was made."""
+    begin = bytes((_BEGIN, FORMAT_VERSION))
     at = rest.find(begin)
     while at >= 0:
         header = read_header(rest, at)
-        if header is not None and header.number > number:
+        if header is not None and header.segment == segment and header.number - header.under_way > number:
             return True
         at = rest.find(begin, at + 1)
     return False

@@ -1,15 +1,15 @@
 """The log: entries, hard states and bases of all shards of a host, in segments that are only appended to.
 
-All batches that wait are written as one block with one sync. Compaction moves a *base*, which makes entries gone; a
-segment is deleted once no log needs an entry in it. Shards that write little would keep segments of those that write
-much, so while segments hold much more than the entries there are, what is left in the oldest is moved to the newest,
-a bounded part with each commit (decision 0024).
+All batches that wait are written as one block with one sync, several blocks at a time (decision 0029). Compaction
+moves a *base*, which makes entries gone; a segment is deleted once no log needs an entry in it. Shards that write
+little would keep segments of those that write much, so while segments hold much more than the entries there are, what
+is left in the oldest is moved to the newest, a bounded part with each commit (decision 0024).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from shardraft.storage.inspection import REPLACE_HOST
 from shardraft.storage.layout import FORMAT_BYTES, check_format, encode_format
 from shardraft.storage.log_start import FoundLog, read_log, verify_entry
 from shardraft.storage.moving import Mover
+from shardraft.storage.segment import PlacedBlock, Segment
 from shardraft.storage.segments import Segments
 from shardraft.storage.shard_logs import (
     OFFSET_MASK,
@@ -42,6 +43,8 @@ from shardraft.wire.stored import decode_identity, encode_identity
 
 BLOCK_BYTES_MAX: Final = 64 << 20
 """A commit of more bytes of entries is written as several blocks, each of whole batches and each with a sync."""
+LOOP_BLOCK_BYTES_MAX: Final = 1 << 20
+"""A commit of more bytes of entries is not begun on the loop, where it would take more than a millisecond."""
 _IDENTITY_NAME: Final = "identity"
 
 
@@ -63,7 +66,9 @@ class _OpenLog:
 
 
 class SegmentedLog:
-    """``commit``, ``reset`` and ``remove`` belong to the log's thread; ``read_entries`` may be called on any.
+    """Several threads use it, one at a time: ``begin_commit`` and ``end_commit`` on the loop, with blocks under way
+    between; ``commit``, ``reset`` and ``remove`` on the log's thread, while none is. ``read_entries`` may be called on
+    any.
 
     After the first write that failed every later one is refused with the same error: after a failed sync a later
     one says that all is well (fsyncgate).
@@ -146,6 +151,49 @@ class SegmentedLog:
 
     # Writing
 
+    def begin_commit(self, batches: Sequence[LogBatch]) -> PlacedBlock | None:
+        """The batches as one block, to be written at its place by the caller, who then says ``end_commit``, in order.
+
+        None when they need ``commit``: they are large, the newest segment has no room, or entries are to be moved.
+        Others may be begun before it is durable. What it says is remembered at once: nobody asks for
+        an entry that is not known to be durable (``raft.log``). Raises ``StorageError``.
+        """
+        there = self._writable()
+        if there.mover.is_due or sum([bytes_of(batch) for batch in batches]) > LOOP_BLOCK_BYTES_MAX:
+            return None
+        block = Block()
+        add_batches(block, there.logs, batches)
+        return self._place(there, block) if there.segments.has_room(block) else None
+
+    def end_commit(self, placed: PlacedBlock) -> Callable[[], None] | None:
+        """A block that was begun is durable. What is to be done on the log's thread then, if anything is."""
+        gone = self._landed(self._writable(), placed)
+        if not gone:
+            return None
+
+        def remove() -> None:
+            try:
+                for one in gone:
+                    one.remove()
+            except OSError as error:
+                raise self._failed(error) from error
+
+        return remove
+
+    def prepare(self) -> Callable[[], None] | None:
+        """What can be done on the log's thread for the next segment, a few milliseconds of it, if anything is left.
+
+        It may run beside blocks that are under way; asked for again when it was done.
+        """
+        if self._open is None or self._failure is not None:
+            return None
+        spare = self._open.segments.spare
+        return spare.go_on if spare.is_being_made else None
+
+    def fail_commit(self, error: OSError) -> StorageError:
+        """A block that was begun could not be written: nothing may be written any more. What to say of it."""
+        return self._failed(error)
+
     def commit(self, batches: Sequence[LogBatch]) -> None:
         """Write the batches in order, in one block, or in several when they are large. Raises ``StorageError``."""
         there = self._writable()
@@ -198,18 +246,26 @@ class SegmentedLog:
         return self._open
 
     def _write(self, there: _OpenLog, block: Block) -> None:
-        """Write a block, then let it take effect for readers."""
+        """Write a block on the log's thread, durably."""
         if not block:
             return
         try:
-            segment, begin, body = there.segments.append(block, there.logs)
-            with self._lock:
-                there.logs.take(segment, begin, body)
-                gone = there.segments.look_after(there.logs)
-            for one in gone:
+            placed = self._place(there, block)
+            there.segments.write(placed, there.logs)
+            for one in self._landed(there, placed):
                 one.remove()
         except OSError as error:
             raise self._failed(error) from error
+
+    def _place(self, there: _OpenLog, block: Block) -> PlacedBlock:
+        placed = there.segments.place(block, there.logs)
+        with self._lock:
+            there.logs.take(placed.segment.number, placed.begin, placed.body)
+        return placed
+
+    def _landed(self, there: _OpenLog, placed: PlacedBlock) -> list[Segment]:
+        with self._lock:
+            return there.segments.landed(placed, there.logs)
 
     def _failed(self, error: OSError) -> StorageError:
         self._failure = explain_failure(self.path, error)

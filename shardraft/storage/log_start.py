@@ -2,10 +2,12 @@
 
 What may be found after a crash, and nothing else:
 
-- A last block of the newest segment that was not written whole. Its write was not synced, so nobody was told. A segment
-  is zeros before it is written and disks write sectors whole, so a torn block misses a sector, which is zeros, or
-  its end. A block that misses nothing and does not match its checksum was written and then damaged; it may have been
-  acknowledged (as etcd tells them apart, ``wal/decoder.go``).
+- Last blocks of the newest segment that were not written whole, or whose predecessor was not. Several may have been
+  under way, and each says how many were before it, so a block of which a later one says that it was durable was never
+  torn (decision 0029). Nobody was told of the others. A segment is zeros before it is written and disks write sectors
+  whole, so a torn block misses a sector, which is zeros, or its end. A block that misses nothing and does not match
+  its checksum was written and then damaged; it may have been acknowledged (as etcd tells them apart,
+  ``wal/decoder.go``).
 - A newest segment without its first block: it was made and nothing was written to it.
 - A segment before the newest without a seal, or with a torn one: it is sealed once the newest is durable.
 - Segments that a block calls gone.
@@ -31,10 +33,10 @@ from shardraft.storage.blocks import (
     SEAL_BYTES,
     BlockHeader,
     ItemKind,
-    holds_later_block,
     items,
     read_body,
     read_header,
+    shows_durable,
 )
 from shardraft.storage.inspection import REPLACE_HOST
 from shardraft.storage.segment import segment_numbers, segment_path
@@ -73,9 +75,10 @@ def _decode_head(content: bytes) -> SegmentHead:
 
 @attrs.frozen(slots=True)
 class FoundSegment:
-    """A segment whose blocks were all verified: they end at ``end``, and the last of them begins at ``last_begin``.
+    """A segment whose blocks were all verified: they end at ``end``.
 
-    ``torn_end`` is where the remains of a torn block end, or ``end``.
+    Those from ``last_begin`` on are not known to have been durable, the last one among them. ``torn_end`` is where the
+    remains of torn blocks end, or ``end``.
     """
 
     number: int
@@ -186,7 +189,8 @@ class _SegmentReader:
         self._newest = newest
         self._content = b""
         self._end = 0
-        self._last_begin = 0
+        self._begins: list[int] = []
+        self._last_under_way = 0
         self._torn_end = 0
         self.blocks = 0
         self.gone: set[int] = set()
@@ -202,11 +206,15 @@ class _SegmentReader:
             self.number, self.path, self._end, self._last_begin, self.blocks, self._torn_end, self.is_sealed
         )
 
+    @property
+    def _last_begin(self) -> int:
+        return self._begins[max(0, self.blocks - 1 - self._last_under_way)] if self._begins else 0
+
     def read(self) -> None:
         self._content = self.path.read_bytes()
         if not self._content:
             raise StorageError(f"{self.path} is empty (0 bytes), its contents were lost: {REPLACE_HOST}")
-        while not self.is_sealed and (block := self._next_body()) is not None:
+        while not self.is_sealed and (block := self._next_block()) is not None:
             self._take(*block)
         self._torn_end = self._end
         if not self.blocks:
@@ -221,14 +229,14 @@ class _SegmentReader:
             self._check_torn(rest)
         self._content = b""
 
-    def _next_body(self) -> tuple[int, bytes] | None:
+    def _next_block(self) -> tuple[BlockHeader, bytes] | None:
         header = _header_at(self.path, self._content, self._end, self.blocks)
         if header is None or (header.segment, header.number) != (self.number, self.blocks):
             return None
         body = read_body(self._content, self._end, header)
-        return None if body is None else (self._end + BLOCK_HEADER_BYTES, body)
+        return None if body is None else (header, body)
 
-    def _take(self, begin: int, body: bytes) -> None:
+    def _take(self, header: BlockHeader, body: bytes) -> None:
         standing: set[ShardId] = set()
         for kind, start, end in items(body):
             if kind in (ItemKind.ENTRY, ItemKind.MOVED_ENTRY):
@@ -244,10 +252,11 @@ class _SegmentReader:
         if self.blocks == 0:
             self._logs.forget_absent(standing)
         try:
-            self._logs.take(self.number, begin, body)
+            self._logs.take(self.number, self._end + BLOCK_HEADER_BYTES, body)
         except StorageError as error:
             raise StorageError(f"{self.path}, block {self.blocks}: {error}") from error
-        self._last_begin = self._end
+        self._begins.append(self._end)
+        self._last_under_way = header.under_way
         self._end += len(body) + BLOCK_EXTRA_BYTES
         self.blocks += 1
 
@@ -266,9 +275,9 @@ class _SegmentReader:
             misses = len(rest) < BLOCK_HEADER_BYTES or self._misses_a_sector(self._end + BLOCK_HEADER_BYTES)
         else:
             block_end = self._end + BLOCK_EXTRA_BYTES + header.body_bytes
-            ends_earlier = self._torn_end < block_end  # No block ends with zeros.
-            misses = ends_earlier or (self._torn_end == block_end and self._misses_a_sector(block_end))
-        if not misses or holds_later_block(rest, self.number, self.blocks):
+            misses_its_end = not self._content[block_end - 1 : block_end].strip(b"\0")  # No block ends with a zero.
+            misses = misses_its_end or self._misses_a_sector(block_end)
+        if not misses or shows_durable(rest, self.number, self.blocks):
             raise self._damaged("and no crash leaves it so")
 
     def _misses_a_sector(self, end: int) -> bool:

@@ -34,6 +34,13 @@ class Mover:
         self._has_added = False
         self._emptied: list[int] = []
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next commit has something to move."""
+        if self._number or self._emptied:
+            return True
+        return self._segments.to_be_emptied(self._logs.live_bytes, []) is not None
+
     def add_moves(self, block: Block, commit_bytes: int) -> None:
         """Add the next entries of the segments that are to be emptied, if any are, for a commit of that size.
 

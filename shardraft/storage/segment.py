@@ -11,9 +11,12 @@ import re
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from shardraft.storage.blocks import BLOCK_HEADER_BYTES, SEAL_BYTES, Block, ItemKind
 from shardraft.storage.directory import sync_directory
 from shardraft.storage.shard_logs import shard_item
+from shardraft.storage.spare import Spare
 
 _NAME: Final = re.compile(r"segment-(\d{8,10})")
 SEGMENT_NUMBER_MAX: Final = 2**32 - 1
@@ -29,10 +32,47 @@ def segment_numbers(directory: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match is not None)
 
 
-class Segment:
-    """A segment that is open. ``end`` is where the next block begins, ``blocks`` its number, ``room`` what fits."""
+def write_all(fd: int, parts: tuple[bytes, ...], at: int) -> None:
+    """Write the parts one behind the other from ``at``. Raises ``OSError``."""
+    written = os.pwritev(fd, parts, at)
+    if written < sum(map(len, parts)):
+        # A disk that takes only a part, because it is full, mostly says so when the rest is written.
+        rest = memoryview(b"".join(parts))
+        while rest := rest[written:]:
+            at += written
+            written = os.pwrite(fd, rest, at)
 
-    __slots__ = ("_fd", "blocks", "end", "number", "path", "segment_bytes")
+
+@attrs.frozen(slots=True, eq=False)
+class PlacedBlock:
+    """A block that has its place at ``at`` in a segment: what is to be written there, and durable before it counts.
+
+    ``parts`` are its header, its body, and what stands behind it; ``gone`` the segments that it calls gone.
+    """
+
+    segment: Segment
+    at: int
+    parts: tuple[bytes, bytes, bytes]
+    gone: tuple[int, ...] = ()
+
+    @property
+    def begin(self) -> int:
+        """Where its body begins."""
+        return self.at + BLOCK_HEADER_BYTES
+
+    @property
+    def body(self) -> bytes:
+        return self.parts[1]
+
+
+class Segment:
+    """A segment that is open. ``end`` is where the next block begins, ``blocks`` its number, ``room`` what fits.
+
+    A block is placed, then written, here or by whoever writes ``parts`` to ``fd``, several at a time; those that
+    were placed and did not land yet are ``under_way``.
+    """
+
+    __slots__ = ("blocks", "end", "fd", "number", "path", "segment_bytes", "under_way")
 
     def __init__(self, path: Path, number: int, end: int, blocks: int) -> None:
         """Open a segment whose blocks were read. Raises ``OSError``."""
@@ -40,8 +80,10 @@ class Segment:
         self.number = number
         self.end = end
         self.blocks = blocks
-        self._fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
-        self.segment_bytes = os.fstat(self._fd).st_size
+        self.under_way = 0
+        # What a write returns for is on the disk, and one call is cheaper than two.
+        self.fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
+        self.segment_bytes = os.fstat(self.fd).st_size
 
     @classmethod
     def create(cls, directory: Path, number: int, segment_bytes: int) -> Segment:
@@ -57,19 +99,40 @@ class Segment:
         sync_directory(directory)
         return cls(path, number, 0, 0)
 
+    @classmethod
+    def following(cls, directory: Path, number: int, segment_bytes: int, bytes_min: int, spare: Spare) -> Segment:
+        """The spare one as segment ``number``, if it has room for ``bytes_min``, else a new one. Raises ``OSError``."""
+        path = segment_path(directory, number)
+        if not spare.take(path, bytes_min):
+            return cls.create(directory, number, segment_bytes)
+        sync_directory(directory)
+        return cls(path, number, 0, 0)
+
     @property
     def room(self) -> int:
         """How many bytes of blocks fit before the seal."""
         return self.segment_bytes - self.end - SEAL_BYTES
 
-    def append(self, block: Block) -> tuple[int, bytes]:
-        """Write a block; it is durable on return. Where its body begins, and the body. Raises ``OSError``."""
-        parts = block.encode(self.number, self.blocks)
-        self._write(parts, self.end)
-        begin = self.end + BLOCK_HEADER_BYTES
+    def place(self, block: Block, gone: tuple[int, ...] = ()) -> PlacedBlock:
+        """Give a block the next place; ``landed`` when it is durable."""
+        placed = PlacedBlock(self, self.end, block.encode(self.number, self.blocks, self.under_way), gone)
         self.end += block.block_bytes
         self.blocks += 1
-        return begin, parts[1]
+        self.under_way += 1
+        return placed
+
+    def write(self, placed: PlacedBlock) -> None:
+        """Write a block that was placed; it is durable on return. Raises ``OSError``."""
+        self._write(placed.parts, placed.at)
+
+    def landed(self) -> None:
+        """The block that was placed longest ago is durable, and those before it are."""
+        self.under_way -= 1
+
+    def append(self, block: Block) -> None:
+        """Write a block; it is durable on return. Raises ``OSError``."""
+        self.write(self.place(block))
+        self.landed()
 
     def seal(self, following: int) -> None:
         """Say that nothing follows here, but in ``following``, which is there."""
@@ -80,25 +143,18 @@ class Segment:
     def write_again(self, begin: int) -> None:
         """Write what was read from ``begin`` to the end of the last block, so that it is on the disk for certain."""
         self._write((self.read(begin, self.end - begin),), begin)
-        os.fsync(self._fd)
+        os.fsync(self.fd)
 
     def clear(self, end: int) -> None:
         """Zeros, durable, from the end of the last block to ``end``: what a crash left of one that was torn."""
         self._write((bytes(end - self.end),), self.end)
 
     def _write(self, parts: tuple[bytes, ...], at: int) -> None:
-        # The descriptor is O_DSYNC: what a write returns for is on the disk, and one call is cheaper than two.
-        written = os.pwritev(self._fd, parts, at)
-        if written < sum(map(len, parts)):
-            # A disk that takes only a part, because it is full, mostly says so when the rest is written.
-            rest = memoryview(b"".join(parts))
-            while rest := rest[written:]:
-                at += written
-                written = os.pwrite(self._fd, rest, at)
+        write_all(self.fd, parts, at)
 
     def read(self, offset: int, size: int) -> bytes:
         """What lies there; shorter at the end of the file. Raises ``OSError``."""
-        return os.pread(self._fd, size, offset)
+        return os.pread(self.fd, size, offset)
 
     def remove(self) -> None:
         """Close and delete it."""
@@ -106,4 +162,4 @@ class Segment:
         self.path.unlink()
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)

@@ -7,11 +7,12 @@ from typing import Final
 
 import attrs
 
-from shardraft.storage.blocks import SEAL_BYTES, Block, ItemKind
+from shardraft.storage.blocks import ITEM_HEADER_BYTES, SEAL_BYTES, Block, ItemKind
 from shardraft.storage.directory import sync_directory
 from shardraft.storage.log_start import FoundLog, SegmentHead, encode_head
-from shardraft.storage.segment import Segment
+from shardraft.storage.segment import PlacedBlock, Segment
 from shardraft.storage.shard_logs import ShardLogs, shard_item
+from shardraft.storage.spare import Spare
 from shardraft.types import Identity
 
 SEGMENT_BYTES_MIN: Final = 1 << 20
@@ -22,14 +23,16 @@ SEGMENT_SHARE_OF_LOG: Final = 8
 HELD_BYTES_OF_LIVE: Final = 2
 """Segments may hold so many times the bytes of all entries, and ``HELD_BYTES_SPARE``, before entries are moved."""
 HELD_BYTES_SPARE: Final = 8 << 20
+_GONE_BYTES: Final = ITEM_HEADER_BYTES + 4
 _BLOCKS_OF_A_BEGINNING: Final = 2
 """A segment's head and the block for which it was begun are written one after the other."""
 
 
 class Segments:
-    """The open segments, ascending; blocks go to the last. Belongs to the log's thread, but for ``read``.
+    """The open segments, ascending; blocks go to the last.
 
-    Every method that writes raises ``OSError``, after which nothing more may be written.
+    All of it but ``read`` belongs to one thread at a time. Every method that writes raises ``OSError``, after which
+    nothing more may be written.
     """
 
     def __init__(self, directory: Path, identity: Identity, found: FoundLog) -> None:
@@ -38,8 +41,13 @@ class Segments:
         self._identity = identity
         self._segments: dict[int, Segment] = {}
         self._held_bytes = 0
+        self.spare = Spare(directory)
         self._unneeded: list[int] = []
-        self._gone: list[int] = []
+        """What the next block may call gone."""
+        self._called_gone: set[int] = set()
+        """What blocks that are under way call gone."""
+        self._unsealed: Segment | None = None
+        """The one before the newest, until the newest holds the block for which it was made."""
         try:
             for one in found.segments:
                 self._add(Segment(one.path, one.number, one.end, one.blocks))
@@ -83,22 +91,34 @@ class Segments:
         first.append(_head_block(head, ShardLogs()))
         first.close()
 
-    def append(self, block: Block, logs: ShardLogs) -> tuple[int, int, bytes]:
-        """Write a block; it is durable on return. The segment, where in it the body begins, and the body.
+    def has_room(self, block: Block) -> bool:
+        """Whether the newest segment has room for a block, so that ``place`` makes none."""
+        return block.block_bytes + _GONE_BYTES * len(self._unneeded) <= self._newest.room
 
-        ``logs`` are as they are without the block: a new segment begins with them.
+    def place(self, block: Block, logs: ShardLogs) -> PlacedBlock:
+        """Give a block the next place, in a new segment when the newest has no room; ``landed`` when it is durable.
+
+        ``logs`` are as they are without the block: a new segment begins with them. A new one is made only
+        while no block is under way.
         """
+        has_room = self.has_room(block)
         for number in self._unneeded:
             block.add(ItemKind.GONE, shard_item(number))
-        before = self._newest
-        if block.block_bytes > before.room:
-            self._newest = self._begin(block.block_bytes, logs)
-        begin, body = self._newest.append(block)
-        if before is not self._newest:
-            before.seal(self._newest.number)
+        if not has_room:
+            assert not self._newest.under_way, "what a new segment begins with is durable"
+            self._unsealed, self._newest = self._newest, self._begin(block.block_bytes, logs)
+        placed = self._newest.place(block, tuple(self._unneeded))
+        self._called_gone.update(self._unneeded)
+        self._unneeded = []
+        return placed
+
+    def write(self, placed: PlacedBlock, logs: ShardLogs) -> None:
+        """Write a block that was placed and that has no other under way before it; it is durable on return."""
+        placed.segment.write(placed)
+        if self._unsealed is not None:
+            self._unsealed.seal(placed.segment.number)
+            self._unsealed = None
             logs.has_freed = True  # Nothing but the newest segment may be kept although nothing needs it.
-        self._gone, self._unneeded = self._unneeded, []
-        return self._newest.number, begin, body
 
     def _begin(self, block_bytes: int, logs: ShardLogs) -> Segment:
         head = SegmentHead(
@@ -106,27 +126,34 @@ class Segments:
         )
         head_bytes = _head_block(head, logs).block_bytes
         wanted_bytes = max(logs.live_bytes // SEGMENT_SHARE_OF_LOG, SEGMENT_BYTES_MIN)
-        segment_bytes = max(min(wanted_bytes, SEGMENT_BYTES_MAX), head_bytes + block_bytes + SEAL_BYTES)
-        segment = Segment.create(self._directory, self._newest.number + 1, segment_bytes)
+        bytes_min = head_bytes + block_bytes + SEAL_BYTES
+        segment_bytes = max(min(wanted_bytes, SEGMENT_BYTES_MAX), bytes_min)
+        segment = Segment.following(self._directory, self._newest.number + 1, segment_bytes, bytes_min, self.spare)
         self._add(segment)
-        segment.append(_head_block(attrs.evolve(head, segment_bytes=segment_bytes), logs))
+        self.spare.begin(segment_bytes)
+        segment.append(_head_block(attrs.evolve(head, segment_bytes=segment.segment_bytes), logs))
         return segment
 
-    def look_after(self, logs: ShardLogs) -> list[Segment]:
-        """Take the segments out that the last block called gone, and see which the next one may call so."""
-        gone = [self._segments.pop(number) for number in self._gone]
+    def landed(self, placed: PlacedBlock, logs: ShardLogs) -> list[Segment]:
+        """A block is durable, and so are those that were placed before it. The segments that may be removed.
+
+        They are what it called gone; and this sees which ones the next may call so.
+        """
+        placed.segment.landed()
+        gone = [self._segments.pop(number) for number in placed.gone]
+        self._called_gone.difference_update(placed.gone)
         for segment in gone:
             self._held_bytes -= segment.segment_bytes
             logs.forget_segment(segment.number)
-        self._gone = []
         if logs.has_freed:
             self._find_unneeded(logs)
         return gone
 
     def _find_unneeded(self, logs: ShardLogs) -> None:
         logs.has_freed = False
+        passing = {*self._called_gone, self._newest.number}
         self._unneeded = [
-            number for number in self._segments if number != self._newest.number and not logs.is_needed(number)
+            number for number in self._segments if number not in passing and not logs.is_needed(number)
         ]
 
     def to_be_emptied(self, live_bytes: int, emptied: list[int]) -> int | None:
@@ -134,14 +161,14 @@ class Segments:
         bound_bytes = HELD_BYTES_OF_LIVE * live_bytes + HELD_BYTES_SPARE
         if self._held_bytes <= bound_bytes:
             return None
-        passing = {*self._unneeded, *emptied}
+        passing = {*self._unneeded, *self._called_gone, *emptied}
         held_bytes = self._held_bytes - sum(self._segments[number].segment_bytes for number in passing)
         candidates = self._segments.keys() - passing - {self._newest.number}
         return min(candidates) if candidates and held_bytes > bound_bytes else None
 
     def may_be_emptied(self, number: int) -> bool:
         """Whether a segment is there and still needed."""
-        return number in self._segments and number not in self._unneeded
+        return number in self._segments and number not in self._unneeded and number not in self._called_gone
 
     def read(self, number: int, offset: int, size: int) -> bytes:
         """What lies there. Raises ``OSError``."""

@@ -124,6 +124,10 @@ class DiskStore:
         # The hot paths, without a call in between.
         self.get = state.get
         self.read_entries = log.read_entries
+        self.begin_commit = log.begin_commit
+        self.end_commit = log.end_commit
+        self.fail_commit = log.fail_commit
+        self.prepare_log = log.prepare
 
     def recover(self) -> Recovered:
         """Read and verify everything, and reset the logs that a copy's install left behind. Before any commit."""

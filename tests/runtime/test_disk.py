@@ -8,9 +8,8 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from shardraft.host.turn import LogBatch
 from shardraft.runtime import disk
-from shardraft.runtime.disk import CallSoon, DiskThread, LogThread
+from shardraft.runtime.disk import CallSoon, DiskThread
 
 pytestmark = pytest.mark.trio
 
@@ -68,32 +67,3 @@ async def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(monkeypat
     thread.submit(lambda: answers.wait() and (lambda: None))
     assert not await thread.stop()
     answers.set()
-
-
-class SlowStore:
-    """Holds the first commit until it is let go; ``commits`` says how many batches each took along."""
-
-    def __init__(self) -> None:
-        self.commits: list[int] = []
-        self.begun = threading.Event()
-        self.may_end = threading.Event()
-
-    def commit_log(self, batches: list[LogBatch]) -> None:
-        self.commits.append(len(batches))
-        self.begun.set()
-        assert self.may_end.wait(5)
-
-
-async def test_log_batches_that_wait_share_one_commit_and_are_reported_in_order() -> None:
-    store = SlowStore()
-    reported: list[int] = []
-    thread = LogThread(store, reported.extend, unreached, soon())  # type: ignore[arg-type]  # It only commits.
-    thread.commit(1, LogBatch())
-    await trio.to_thread.run_sync(store.begun.wait)
-    for number in range(2, 6):
-        thread.commit(number, LogBatch())
-    store.may_end.set()
-    assert await thread.stop()
-    await trio.testing.wait_all_tasks_blocked()
-    assert store.commits == [1, 4]
-    assert reported == [1, 2, 3, 4, 5]

@@ -100,7 +100,7 @@ def write_block(store: DiskStore, *items: tuple[int, bytes]) -> None:
         block.add(kind, content)
     there = store._log._open
     assert there is not None
-    there.segments.append(block, there.logs)
+    there.segments.write(there.segments.place(block, there.logs), there.logs)
 
 
 def segments_of(store: DiskStore) -> list[Path]:

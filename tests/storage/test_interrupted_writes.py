@@ -12,10 +12,10 @@ from shardraft.errors import StorageError
 from shardraft.host.turn import LogBatch
 from shardraft.raft.ready import HardState, LogWrite
 from shardraft.storage import moving, segments
-from shardraft.storage.blocks import SEAL_BYTES, Block, ItemKind, items
+from shardraft.storage.blocks import SEAL_BYTES, ItemKind, items
 from shardraft.storage.log import SegmentedLog
 from shardraft.storage.log_start import SECTOR_BYTES
-from shardraft.storage.segment import Segment
+from shardraft.storage.segment import PlacedBlock, Segment
 from shardraft.types import Identity, Index, ShardId
 from tests.contracts.store_world import CLUSTER, HOST, entry
 
@@ -71,7 +71,7 @@ def cut_write(patch: pytest.MonkeyPatch, is_meant: Callable[[bytes], bool], kept
         if not is_meant(content):
             write(self, parts, at)
             return
-        os.pwrite(self._fd, content[: kept(at)], at)
+        os.pwrite(self.fd, content[: kept(at)], at)
         raise Cut
 
     patch.setattr(Segment, "_write", cut)
@@ -235,14 +235,13 @@ def test_a_log_that_became_small_gives_its_room_back_with_the_next_commits(log: 
 def moved_by_each_block(patch: pytest.MonkeyPatch) -> list[list[int]]:
     """The bytes of each entry that a block moves, for all blocks from here on."""
     moved: list[list[int]] = []
-    append = Segment.append
+    write = Segment.write
 
-    def heard(self: Segment, block: Block) -> tuple[int, bytes]:
-        begin, body = append(self, block)
-        moved.append([end - start for kind, start, end in items(body) if kind == ItemKind.MOVED_ENTRY])
-        return begin, body
+    def heard(self: Segment, placed: PlacedBlock) -> None:
+        write(self, placed)
+        moved.append([end - start for kind, start, end in items(placed.body) if kind == ItemKind.MOVED_ENTRY])
 
-    patch.setattr(Segment, "append", heard)
+    patch.setattr(Segment, "write", heard)
     return moved
 
 
@@ -291,13 +290,13 @@ def test_a_batch_beyond_what_may_wait_is_a_bug_and_nothing_of_it_is_written(
 def test_a_large_commit_is_written_in_several_blocks(log: SegmentedLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shardraft.storage.log.BLOCK_BYTES_MAX", 1000)
     blocks = []
-    append = Segment.append
+    write = Segment.write
 
-    def counted(self: Segment, block: object) -> tuple[int, bytes]:
-        blocks.append(block)
-        return append(self, block)  # type: ignore[arg-type]
+    def counted(self: Segment, placed: PlacedBlock) -> None:
+        blocks.append(placed)
+        write(self, placed)
 
-    monkeypatch.setattr(Segment, "append", counted)
+    monkeypatch.setattr(Segment, "write", counted)
     log.commit([LogBatch((write_of(1, index, b"x" * 400),)) for index in range(1, 7)])
     assert len(blocks) == 3
     assert found_terms(log.path) == 6

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
 
 from shardraft.errors import StorageError
+from shardraft.host.turn import LogBatch
 from shardraft.raft.ready import HardState, LogWrite
 from shardraft.storage.log_start import SECTOR_BYTES, read_log
+from shardraft.storage.segment import PlacedBlock
 from shardraft.storage.store import DiskStore, open_store
 from tests.contracts.store_world import CLUSTER, HOST, append, entry, read, recovered
 from tests.storage.conftest import DiskWorld, segments_of, used_store
@@ -58,6 +61,97 @@ def test_a_block_of_which_sectors_are_missing_was_never_acknowledged(
         assert read(once_more, 1, 51, 52) == [entry(1, 51, 4, b"other").encoded]
         disk_world.close(again)
         disk_world.close(once_more)
+
+
+@pytest.fixture
+def three_under_way(disk_world: DiskWorld) -> tuple[DiskStore, bytes, list[PlacedBlock]]:
+    """A store, its segment, and three blocks that have their places in it, of which none is written."""
+    store = used_store(disk_world)
+    (segment,) = segments_of(store)
+    before = segment.read_bytes()
+    placed = []
+    for index, payload_bytes in ((51, 700), (52, 100), (53, 900)):
+        write = LogWrite(1, 0, None, (entry(1, index, 3, b"x" * payload_bytes),), HardState(3, 2, index - 1))
+        block = store.begin_commit([LogBatch((write,))])
+        assert block is not None
+        placed.append(block)
+    return store, before, placed
+
+
+def test_blocks_that_were_under_way_count_as_far_as_all_before_them_are_whole(
+    three_under_way: tuple[DiskStore, bytes, list[PlacedBlock]], disk_world: DiskWorld
+) -> None:
+    """Every combination of sectors of all three, each of which a crash may leave."""
+    store, before, placed = three_under_way
+    after = bytearray(before)
+    for block in placed:
+        content = b"".join(block.parts)
+        after[block.at : block.at + len(content)] = content
+    begin, end = placed[0].at, len(bytes(after).rstrip(b"\0"))
+    sectors = range(begin // SECTOR_BYTES, (end - 1) // SECTOR_BYTES + 1)
+    assert len(sectors) >= 4
+    ends = [*(block.at for block in placed[1:]), end]
+    (segment,) = segments_of(store)
+    for written in itertools.product((False, True), repeat=len(sectors)):
+        content = bytearray(before)
+        for sector, is_written in zip(sectors, written, strict=True):
+            if is_written:
+                content[sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES] = after[
+                    sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES
+                ]
+        whole = sum(content[begin:its_end] == after[begin:its_end] for its_end in ends)
+        segment.write_bytes(content)
+        again = disk_world.crash(store)
+        assert len(recovered(again, 1).log.terms) == 50 + whole
+        write = LogWrite(1, 0, None, (entry(1, 51 + whole, 4, b"other"),), HardState(4, 2, 50))
+        append(again, write)
+        once_more = disk_world.crash(again)
+        assert recovered(once_more, 1).log.terms[-1] == 4, "nothing of what was torn comes back"
+        disk_world.close(again)
+        disk_world.close(once_more)
+
+
+def test_a_torn_block_that_a_later_one_calls_durable_is_damage(
+    three_under_way: tuple[DiskStore, bytes, list[PlacedBlock]], disk_world: DiskWorld
+) -> None:
+    """The fourth was made after the first landed, so whatever it misses, the first was whole."""
+    store, before, placed = three_under_way
+    store.end_commit(placed[0])
+    write = LogWrite(1, 0, None, (entry(1, 54, 3, b"x"),), None)
+    fourth = store.begin_commit([LogBatch((write,))])
+    assert fourth is not None
+    (segment,) = segments_of(store)
+    for torn, is_damage in ((0, True), (1, False), (2, False)):
+        content = bytearray(before)
+        for number, block in enumerate([*placed, fourth]):
+            if number != torn:
+                encoded = b"".join(block.parts)
+                content[block.at : block.at + len(encoded)] = encoded
+        segment.write_bytes(content)
+        if is_damage:
+            with pytest.raises(StorageError, match="and no crash leaves it so"):
+                read_log(segment.parent, CLUSTER, HOST)
+        else:
+            assert len(read_log(segment.parent, CLUSTER, HOST).logs.logs[1].terms) == 50 + torn
+
+
+def test_a_start_writes_again_whatever_is_not_known_to_have_been_durable(
+    three_under_way: tuple[DiskStore, bytes, list[PlacedBlock]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a sync that failed the kernel shows all three and calls them clean."""
+    store, _, placed = three_under_way
+    for block in placed:
+        block.segment.write(block)
+    written: list[tuple[int, int]] = []
+    write = os.pwritev
+
+    def heard(fd: int, parts: tuple[bytes, ...], at: int) -> int:
+        written.append((at, at + sum(map(len, parts))))
+        return write(fd, parts, at)
+
+    monkeypatch.setattr(os, "pwritev", heard)
+    store.recover()
+    assert (placed[0].at, placed[-1].at + sum(map(len, placed[-1].parts))) in written
 
 
 def test_a_flipped_bit_anywhere_in_a_block_is_damage_and_no_crash(

@@ -17,7 +17,7 @@ from shardraft.raft.entry import Entry
 from shardraft.raft.ready import HardState, LogSummary, LogWrite
 from shardraft.storage import moving, segments
 from shardraft.storage.log import SegmentedLog, StoredLog
-from shardraft.storage.segment import Segment, segment_numbers
+from shardraft.storage.segment import PlacedBlock, Segment, segment_numbers
 from shardraft.types import Identity, Index, ShardId, Term
 from tests.contracts.store_world import CLUSTER, HOST, entry
 
@@ -177,6 +177,33 @@ def test_a_start_in_the_middle_of_moving_goes_on_with_it(log: SegmentedLog, tmp_
     assert log.read_entries(2, 1, 41, 1 << 20) == [entry(2, n, 1, b"x" * 10).encoded for n in range(1, 41)]
 
 
+def test_a_segment_is_called_gone_once_however_many_blocks_are_under_way(log: SegmentedLog, tmp_path: Path) -> None:
+    fill(log, 1, 1, 20)
+    first = numbers(log)[0]
+
+    def begin(index: Index) -> PlacedBlock:
+        placed = log.begin_commit(batch(compactions=((1, index, 1),)))
+        assert placed is not None
+        placed.segment.write(placed)
+        return placed
+
+    under_way = [begin(10), begin(11)]
+    assert log.end_commit(under_way.pop(0)) is None
+    under_way.append(begin(12))
+    assert first in under_way[-1].gone
+    under_way.append(begin(13))
+    assert log.end_commit(under_way.pop(0)) is None
+    under_way.append(begin(14))
+    assert first not in under_way[-1].gone
+    assert first in numbers(log)
+    removals = [log.end_commit(block) for block in under_way]
+    for remove in removals:
+        if remove is not None:
+            remove()
+    assert first not in numbers(log)
+    assert again(log, tmp_path)[1].summary.first_index == 15
+
+
 # What is missing.
 
 
@@ -237,24 +264,54 @@ class Crashes:
         self._is_watching = False
 
 
-def change(random: Random, model: Model, log: SegmentedLog) -> Model:
-    """Do one thing to the log, and what it means to the model."""
+def change(random: Random, model: Model, log: SegmentedLog) -> list[Model]:
+    """Do one thing to the log, and what it means to the model: what a crash may leave of it, all of it at last."""
     shard = random.choice(SHARDS)
     kind = random.random()
     if kind < 0.03 and shard in model:
         log.remove(shard)
-        return {other: its for other, its in model.items() if other != shard}
+        return [{other: its for other, its in model.items() if other != shard}]
     if kind < 0.07:
         its = model.get(shard, ModelLog())
         index, term = random.randint(max(0, its.last - 8), its.last + 8), its.term + random.randint(0, 1)
         hard_state = log.reset(shard, index, term)
-        return model | {shard: ModelLog(index, term, (), hard_state)}
+        return [model | {shard: ModelLog(index, term, (), hard_state)}]
+    if kind < 0.5:
+        return several_blocks(random, model, log)
+    batches, model = some_batches(random, model)
+    log.commit(batches)
+    return [model]
+
+
+def some_batches(random: Random, model: Model) -> tuple[list[LogBatch], Model]:
     batches = []
     for _ in range(random.randint(1, 3)):
         made, model = one_batch(random, model)
         batches.append(made)
-    log.commit(batches)
-    return model
+    return batches, model
+
+
+def several_blocks(random: Random, model: Model, log: SegmentedLog) -> list[Model]:
+    """Blocks that are under way together and written in any order."""
+    placed: list[PlacedBlock] = []
+    models: list[Model] = []
+    for _ in range(random.randint(1, 5)):
+        batches, following = some_batches(random, model)
+        begun = log.begin_commit(batches)
+        if begun is None:
+            if not placed:
+                log.commit(batches)
+                models.append(following)
+            break
+        placed.append(begun)
+        model = following
+        models.append(model)
+    for block in random.sample(placed, len(placed)):
+        block.segment.write(block)
+    for block in placed:
+        if (rest := log.end_commit(block)) is not None:
+            rest()
+    return models
 
 
 def one_batch(random: Random, model: Model) -> tuple[LogBatch, Model]:
@@ -305,13 +362,15 @@ def test_a_log_is_what_it_was_told_through_any_crash(
     model: Model = {}
     for step in range(80):
         with crashes.met() as met:
-            before, model = model, change(random, model, log)
+            passed = [model, *change(random, model, log)]
+        model = passed[-1]
         check_reads(log, model)
         for directory in met:
             crashed = SegmentedLog(directory)
             found = crashed.recover()
-            assert found in (stored(before), stored(model)), f"step {step}"
-            check_reads(crashed, before if found == stored(before) else model)
+            possible = [one for one in passed if found == stored(one)]
+            assert possible, f"step {step}"
+            check_reads(crashed, possible[0])
             crashed.close()
             shutil.rmtree(directory)
         if random.random() < 0.1:
