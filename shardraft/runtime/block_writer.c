@@ -273,7 +273,7 @@ static PyObject *writer_stop(BlockWriter *self, PyObject *args) {
 static void writer_dealloc(BlockWriter *self) {
     Shared *shared = self->shared;
     /* A thread that hangs in a write still reads what it writes, so that is never given back. */
-    if (shared != NULL && end_threads(shared, 0.0)) {
+    if (shared != NULL && end_threads(shared, 0.1)) {
         for (int i = 0; i < WRITES_MAX; i++)
             Py_XDECREF(shared->writes[i].parts);
         if (shared->event >= 0)

@@ -60,7 +60,7 @@ class _UnderWay:
 class LogCommits:
     """The one owner of what waits for the log; all of it runs on the loop.
 
-    ``on_committed`` hears which turns are durable, in order. ``on_failure`` hears once why nothing is written any
+    ``on_committed`` hears which turns are durable, in order. ``on_failure`` hears why nothing is written any
     more; no further block is begun then. ``to_thread`` has a job run on the log's thread.
     """
 
@@ -142,8 +142,12 @@ class LogCommits:
             self._forget(len(numbers))
             self._pass(numbers)
             return
+        placed: PlacedBlock | None = None
         try:
-            placed = None if self._is_for_thread else self._store.begin_commit(batches)
+            if not self._is_for_thread:
+                placed = self._store.begin_commit(batches)
+            if placed is not None:
+                self._writer.write(placed.fd, placed.parts, placed.at)
         except Exception as error:  # Whatever it is, the process must not go on.
             self._fail(error)
             return
@@ -151,7 +155,6 @@ class LogCommits:
             self._forget(len(numbers))
             self._begun_us = self._clock()
             self._under_way.append(_UnderWay(placed, numbers))
-            self._writer.write(placed.segment.fd, placed.parts, placed.at)
         elif self._under_way:
             self._is_for_thread = True
         else:
@@ -174,7 +177,6 @@ class LogCommits:
 
         def tell() -> None:
             on_committed(numbers)
-            self._prepare()
 
         def job() -> Callable[[], None]:
             store.commit_log(batches)
@@ -216,6 +218,7 @@ class LogCommits:
             def end() -> None:
                 self._is_thread_at_work = False
                 result()
+                self._prepare()
                 self.go_on()
 
             return end
@@ -230,7 +233,11 @@ class LogCommits:
                 break
             block = self._under_way.popleft()
             durable += block.numbers
-            rest = self._store.end_commit(block.placed)
+            try:
+                rest = self._store.end_commit(block.placed)
+            except Exception as failure:  # The thread met a disk that failed, and this block was durable before.
+                self._fail(failure)
+                break
             if rest is not None:
                 self._to_thread(_job_of(rest))
         if durable:

@@ -14,14 +14,14 @@ from collections import deque
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from shardraft.storage.segment import write_all
+from shardraft.storage.segment import BLOCKS_UNDER_WAY_MAX, write_all
 
 try:
     from shardraft.runtime.block_writer import BlockWriter as _CompiledWriter
 except ImportError:
     _CompiledWriter = None  # type: ignore[assignment,misc]  # A source tree has none.
 
-WRITES_MAX: Final = 16
+WRITES_MAX: Final = BLOCKS_UNDER_WAY_MAX
 """Writes that may be under way at a time; whoever has more joins them into one."""
 
 

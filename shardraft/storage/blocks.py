@@ -137,15 +137,29 @@ def read_body(content: bytes, at: int, header: BlockHeader) -> bytes | None:
     return body if (crc32(body), _END) == _TRAILER.unpack_from(content, end) else None
 
 
-def shows_durable(rest: bytes, segment: int, number: int) -> bool:
-    """Whether a header anywhere in ``rest`` shows that block ``number`` of ``segment`` was durable when it was made."""
-    begin = bytes((_BEGIN, FORMAT_VERSION))
-    at = rest.find(begin)
-    while at >= 0:
-        header = read_header(rest, at)
-        if header is not None and header.segment == segment and header.number - header.under_way > number:
+def shows_durable(content: bytes, at: int, segment: int, number: int) -> bool:
+    """Whether a header behind shows that block ``number`` of ``segment``, which begins at ``at``, was durable then.
+
+    As long as headers are whole each says where the next one is. Behind one that is not it is searched for, and what
+    entries hold is taken for one if it looks like it.
+    """
+
+    def shows(header: BlockHeader) -> bool:
+        return header.segment == segment and header.number - header.under_way > number
+
+    number_max = number + (len(content) - at) // BLOCK_EXTRA_BYTES
+    found = read_header(content, at)
+    while found is not None and found.segment == segment:
+        if shows(found):
             return True
-        at = rest.find(begin, at + 1)
+        at += BLOCK_EXTRA_BYTES + found.body_bytes
+        found = read_header(content, at)
+    begin = bytes((_BEGIN, FORMAT_VERSION))
+    while (at := content.find(begin, at)) >= 0:
+        found = read_header(content, at)
+        if found is not None and found.number <= number_max and shows(found):
+            return True
+        at += 1
     return False
 
 

@@ -155,15 +155,20 @@ class SegmentedLog:
         """The batches as one block, to be written at its place by the caller, who then says ``end_commit``, in order.
 
         None when they need ``commit``: they are large, the newest segment has no room, or entries are to be moved.
-        Others may be begun before it is durable. What it says is remembered at once: nobody asks for
-        an entry that is not known to be durable (``raft.log``). Raises ``StorageError``.
+        Others may be begun before it is durable, at most ``BLOCKS_UNDER_WAY_MAX`` together. What it says is remembered
+        at once: nobody asks for an entry that is not known to be durable (``raft.log``), and it moves none. Raises
+        ``StorageError``.
         """
         there = self._writable()
         if there.mover.is_due or sum([bytes_of(batch) for batch in batches]) > LOOP_BLOCK_BYTES_MAX:
             return None
         block = Block()
         add_batches(block, there.logs, batches)
-        return self._place(there, block) if there.segments.has_room(block) else None
+        if not there.segments.has_room(block):
+            return None
+        placed = there.segments.place(block, there.logs)
+        self._take(there, placed)
+        return placed
 
     def end_commit(self, placed: PlacedBlock) -> Callable[[], None] | None:
         """A block that was begun is durable. What is to be done on the log's thread then, if anything is."""
@@ -250,18 +255,18 @@ class SegmentedLog:
         if not block:
             return
         try:
-            placed = self._place(there, block)
+            placed = there.segments.place(block, there.logs)
             there.segments.write(placed, there.logs)
+            # Only now: somebody may ask for an entry that is moved at any time.
+            self._take(there, placed)
             for one in self._landed(there, placed):
                 one.remove()
         except OSError as error:
             raise self._failed(error) from error
 
-    def _place(self, there: _OpenLog, block: Block) -> PlacedBlock:
-        placed = there.segments.place(block, there.logs)
+    def _take(self, there: _OpenLog, placed: PlacedBlock) -> None:
         with self._lock:
             there.logs.take(placed.segment.number, placed.begin, placed.body)
-        return placed
 
     def _landed(self, there: _OpenLog, placed: PlacedBlock) -> list[Segment]:
         with self._lock:

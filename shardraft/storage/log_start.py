@@ -277,7 +277,7 @@ class _SegmentReader:
             block_end = self._end + BLOCK_EXTRA_BYTES + header.body_bytes
             misses_its_end = not self._content[block_end - 1 : block_end].strip(b"\0")  # No block ends with a zero.
             misses = misses_its_end or self._misses_a_sector(block_end)
-        if not misses or shows_durable(rest, self.number, self.blocks):
+        if not misses or shows_durable(self._content, self._end, self.number, self.blocks):
             raise self._damaged("and no crash leaves it so")
 
     def _misses_a_sector(self, end: int) -> bool:

@@ -20,6 +20,8 @@ from shardraft.storage.spare import Spare
 
 _NAME: Final = re.compile(r"segment-(\d{8,10})")
 SEGMENT_NUMBER_MAX: Final = 2**32 - 1
+BLOCKS_UNDER_WAY_MAX: Final = 16
+"""Blocks of a segment that are placed and not known to be durable; who has more waits, and joins them into one."""
 
 
 def segment_path(directory: Path, number: int) -> Path:
@@ -47,10 +49,12 @@ def write_all(fd: int, parts: tuple[bytes, ...], at: int) -> None:
 class PlacedBlock:
     """A block that has its place at ``at`` in a segment: what is to be written there, and durable before it counts.
 
-    ``parts`` are its header, its body, and what stands behind it; ``gone`` the segments that it calls gone.
+    ``fd`` is for it alone while it is under way. ``parts`` are its header, its body, and what stands behind it;
+    ``gone`` the segments that it calls gone.
     """
 
     segment: Segment
+    fd: int
     at: int
     parts: tuple[bytes, bytes, bytes]
     gone: tuple[int, ...] = ()
@@ -68,11 +72,14 @@ class PlacedBlock:
 class Segment:
     """A segment that is open. ``end`` is where the next block begins, ``blocks`` its number, ``room`` what fits.
 
-    A block is placed, then written, here or by whoever writes ``parts`` to ``fd``, several at a time; those that
-    were placed and did not land yet are ``under_way``.
+    A block is placed, then written, here or by whoever writes its ``parts``, several at a time; those that were placed
+    and did not land yet are ``under_way``. ``prepare`` comes before more than one is.
+
+    Each of them is written through an open file of its own: the kernel tells of a page that it could not write once
+    to every open file, whichever of several writes is at fault.
     """
 
-    __slots__ = ("blocks", "end", "fd", "number", "path", "segment_bytes", "under_way")
+    __slots__ = ("_fds", "blocks", "end", "number", "path", "segment_bytes", "under_way")
 
     def __init__(self, path: Path, number: int, end: int, blocks: int) -> None:
         """Open a segment whose blocks were read. Raises ``OSError``."""
@@ -81,9 +88,17 @@ class Segment:
         self.end = end
         self.blocks = blocks
         self.under_way = 0
+        self._fds = [self._open()]
+        self.segment_bytes = os.fstat(self._fds[0]).st_size
+
+    def _open(self) -> int:
         # What a write returns for is on the disk, and one call is cheaper than two.
-        self.fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
-        self.segment_bytes = os.fstat(self.fd).st_size
+        return os.open(self.path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
+
+    def prepare(self) -> None:
+        """Let several blocks be under way. Raises ``OSError``."""
+        while len(self._fds) < BLOCKS_UNDER_WAY_MAX:
+            self._fds.append(self._open())
 
     @classmethod
     def create(cls, directory: Path, number: int, segment_bytes: int) -> Segment:
@@ -104,6 +119,7 @@ class Segment:
         """The spare one as segment ``number``, if it has room for ``bytes_min``, else a new one. Raises ``OSError``."""
         path = segment_path(directory, number)
         if not spare.take(path, bytes_min):
+            spare.remove()  # The room that it has may be all there is.
             return cls.create(directory, number, segment_bytes)
         sync_directory(directory)
         return cls(path, number, 0, 0)
@@ -115,7 +131,9 @@ class Segment:
 
     def place(self, block: Block, gone: tuple[int, ...] = ()) -> PlacedBlock:
         """Give a block the next place; ``landed`` when it is durable."""
-        placed = PlacedBlock(self, self.end, block.encode(self.number, self.blocks, self.under_way), gone)
+        assert self.under_way < len(self._fds), "a block under way has an open file of its own"
+        fd = self._fds[self.blocks % len(self._fds)]
+        placed = PlacedBlock(self, fd, self.end, block.encode(self.number, self.blocks, self.under_way), gone)
         self.end += block.block_bytes
         self.blocks += 1
         self.under_way += 1
@@ -123,7 +141,7 @@ class Segment:
 
     def write(self, placed: PlacedBlock) -> None:
         """Write a block that was placed; it is durable on return. Raises ``OSError``."""
-        self._write(placed.parts, placed.at)
+        self._write(placed.parts, placed.at, placed.fd)
 
     def landed(self) -> None:
         """The block that was placed longest ago is durable, and those before it are."""
@@ -139,22 +157,24 @@ class Segment:
         block = Block()
         block.add(ItemKind.SEAL, shard_item(following))
         self.append(block)
+        while len(self._fds) > 1:
+            os.close(self._fds.pop())
 
     def write_again(self, begin: int) -> None:
         """Write what was read from ``begin`` to the end of the last block, so that it is on the disk for certain."""
-        self._write((self.read(begin, self.end - begin),), begin)
-        os.fsync(self.fd)
+        self._write((self.read(begin, self.end - begin),), begin, self._fds[0])
+        os.fsync(self._fds[0])
 
     def clear(self, end: int) -> None:
         """Zeros, durable, from the end of the last block to ``end``: what a crash left of one that was torn."""
-        self._write((bytes(end - self.end),), self.end)
+        self._write((bytes(end - self.end),), self.end, self._fds[0])
 
-    def _write(self, parts: tuple[bytes, ...], at: int) -> None:
-        write_all(self.fd, parts, at)
+    def _write(self, parts: tuple[bytes, ...], at: int, fd: int) -> None:
+        write_all(fd, parts, at)
 
     def read(self, offset: int, size: int) -> bytes:
         """What lies there; shorter at the end of the file. Raises ``OSError``."""
-        return os.pread(self.fd, size, offset)
+        return os.pread(self._fds[0], size, offset)
 
     def remove(self) -> None:
         """Close and delete it."""
@@ -162,4 +182,5 @@ class Segment:
         self.path.unlink()
 
     def close(self) -> None:
-        os.close(self.fd)
+        while self._fds:
+            os.close(self._fds.pop())

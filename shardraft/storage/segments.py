@@ -52,6 +52,7 @@ class Segments:
             for one in found.segments:
                 self._add(Segment(one.path, one.number, one.end, one.blocks))
             self._newest = self._segments[found.segments[-1].number]
+            self._newest.prepare()
             self._clear_away(found)
         except BaseException:
             self.close()
@@ -130,6 +131,7 @@ class Segments:
         segment_bytes = max(min(wanted_bytes, SEGMENT_BYTES_MAX), bytes_min)
         segment = Segment.following(self._directory, self._newest.number + 1, segment_bytes, bytes_min, self.spare)
         self._add(segment)
+        segment.prepare()
         self.spare.begin(segment_bytes)
         segment.append(_head_block(attrs.evolve(head, segment_bytes=segment.segment_bytes), logs))
         return segment

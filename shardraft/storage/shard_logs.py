@@ -1,7 +1,7 @@
 """Where the entries of each shard lie, and what else its log says; in memory only.
 
-``ShardLogs.take`` says what a block means. A commit has it take each block as it gets its place, and a start
-all blocks there are, so that what is remembered is what would be found.
+``ShardLogs.take`` says what a block means. A commit has it take each block, and a start all blocks there are,
+so that what is remembered is what would be found.
 """
 
 from __future__ import annotations

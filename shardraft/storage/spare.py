@@ -64,10 +64,13 @@ class Spare:
             self.remove()  # A full disk, most likely: the log needs that room more.
 
     def take(self, path: Path, bytes_min: int) -> bool:
-        """Give it that name, if it is whole and large enough; not durable yet. Raises ``OSError``."""
+        """Give it that name, if it is whole and large enough; whether that was so. Not durable yet."""
         if self._made_bytes == 0 or self.is_being_made or self._made_bytes < bytes_min:
             return False
-        self._path.rename(path)
+        try:
+            self._path.rename(path)
+        except OSError:
+            return False
         self._wanted_bytes = self._made_bytes = 0
         return True
 

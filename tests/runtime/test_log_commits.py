@@ -37,6 +37,7 @@ class Disk:
         self.removal: Callable[[], None] | None = None
         self.preparations: list[str] = []
         self.refusal: Exception | None = None
+        self.end_refusal: Exception | None = None
         self.commits = LogCommits(
             self, self, self.jobs.append, self.committed.extend, self._failed, clock=lambda: self.now_us
         )
@@ -53,6 +54,8 @@ class Disk:
         return self.segment.place(Block())
 
     def end_commit(self, placed: PlacedBlock) -> Callable[[], None] | None:
+        if self.end_refusal is not None:
+            raise self.end_refusal
         self.segment.landed()
         return self.removal
 
@@ -92,7 +95,9 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
-    return Disk(Segment.create(tmp_path, 1, 1 << 20))
+    segment = Segment.create(tmp_path, 1, 1 << 20)
+    segment.prepare()
+    return Disk(segment)
 
 
 def test_a_block_is_begun_at_once_and_reported_when_it_is_durable(disk: Disk) -> None:
@@ -204,6 +209,18 @@ def test_a_block_that_cannot_be_made_is_fatal(disk: Disk) -> None:
     disk.commits.commit(2, a_batch(2))
     assert disk.failures == ["no"]
     assert disk.committed == []
+
+
+def test_a_disk_that_failed_on_the_thread_is_heard_of_once_by_whoever_waits(disk: Disk) -> None:
+    disk.commits.commit(1, a_batch(1))
+    disk.commits.commit(2, a_batch(2))
+    disk.end_refusal = StorageError("it cannot be deleted")
+    disk.finish(0)
+    assert disk.failures == ["it cannot be deleted"]
+    assert disk.committed == [1], "that block is durable all the same"
+    disk.commits.commit(3, a_batch(3))
+    assert disk.did == ["begin 1"]
+    assert len(disk.failures) == 1
 
 
 def test_what_a_durable_block_frees_is_removed_by_the_thread_without_anybody_waiting(disk: Disk) -> None:

@@ -66,12 +66,12 @@ def cut_write(patch: pytest.MonkeyPatch, is_meant: Callable[[bytes], bool], kept
     """Of the first write that is meant only so many bytes as ``kept`` says, by its place, reach the disk."""
     write = Segment._write
 
-    def cut(self: Segment, parts: tuple[bytes, ...], at: int) -> None:
+    def cut(self: Segment, parts: tuple[bytes, ...], at: int, fd: int) -> None:
         content = b"".join(parts)
         if not is_meant(content):
-            write(self, parts, at)
+            write(self, parts, at, fd)
             return
-        os.pwrite(self.fd, content[: kept(at)], at)
+        os.pwrite(fd, content[: kept(at)], at)
         raise Cut
 
     patch.setattr(Segment, "_write", cut)
@@ -272,6 +272,29 @@ def test_a_commit_empties_no_more_segments_than_its_limit(log: SegmentedLog, mon
         before = len(list(log.path.glob("segment-*")))
         commit(log, LogWrite(1, 0, None, (), HardState(term, 1, 200)))
         assert before - len(list(log.path.glob("segment-*"))) <= 1
+
+
+def test_what_is_moved_can_be_read_while_it_is_written(log: SegmentedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower that lags asks for it at any time."""
+    for index in range(1, 201):
+        cold = (write_of(2, index // 8, b"cold"),) if index % 8 == 0 else ()
+        commit(log, write_of(1, index, b"x" * 100_000), *cold)
+    write = Segment.write
+    moves = 0
+
+    def reading(self: Segment, placed: PlacedBlock) -> None:
+        nonlocal moves
+        moves += any(kind == ItemKind.MOVED_ENTRY for kind, _, _ in items(placed.body))
+        assert len(log.read_entries(2, 1, 26, 1 << 20)) == 25
+        write(self, placed)
+        assert len(log.read_entries(2, 1, 26, 1 << 20)) == 25
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "write", reading)
+        commit(log, compact=(1, 200))
+        for term in range(1, 20):
+            commit(log, LogWrite(1, 0, None, (), HardState(term, 1, 200)))
+    assert moves > 0
 
 
 @pytest.mark.replaces_code

@@ -11,8 +11,9 @@ import pytest
 from shardraft.errors import StorageError
 from shardraft.host.turn import LogBatch
 from shardraft.raft.ready import HardState, LogWrite
+from shardraft.storage.blocks import Block
 from shardraft.storage.log_start import SECTOR_BYTES, read_log
-from shardraft.storage.segment import PlacedBlock
+from shardraft.storage.segment import BLOCKS_UNDER_WAY_MAX, PlacedBlock
 from shardraft.storage.store import DiskStore, open_store
 from tests.contracts.store_world import CLUSTER, HOST, append, entry, read, recovered
 from tests.storage.conftest import DiskWorld, segments_of, used_store
@@ -133,6 +134,45 @@ def test_a_torn_block_that_a_later_one_calls_durable_is_damage(
                 read_log(segment.parent, CLUSTER, HOST)
         else:
             assert len(read_log(segment.parent, CLUSTER, HOST).logs.logs[1].terms) == 50 + torn
+
+
+def test_blocks_that_are_under_way_together_are_written_through_files_of_their_own(
+    three_under_way: tuple[DiskStore, bytes, list[PlacedBlock]],
+) -> None:
+    """The kernel tells an open file once that a page could not be written, whichever write through it was at fault."""
+    store, _, placed = three_under_way
+    for index in range(54, 51 + BLOCKS_UNDER_WAY_MAX):
+        block = store.begin_commit([LogBatch((LogWrite(1, 0, None, (entry(1, index, 3, b"x"),), None),))])
+        assert block is not None
+        placed.append(block)
+    assert len({block.fd for block in placed}) == BLOCKS_UNDER_WAY_MAX
+    assert len({os.fstat(block.fd).st_ino for block in placed}) == 1
+    for number, block in enumerate(placed):
+        os.lseek(block.fd, number, os.SEEK_SET)
+    positions = {os.lseek(block.fd, 0, os.SEEK_CUR) for block in placed}
+    assert len(positions) == len(placed), "opened each, not duplicated: those would share their position and the error"
+    with pytest.raises(AssertionError, match="an open file of its own"):
+        store.begin_commit([LogBatch((LogWrite(1, 0, None, (entry(1, 67, 3, b"x"),), None),))])
+
+
+def test_what_a_value_holds_is_not_taken_for_a_block(disk_world: DiskWorld) -> None:
+    """A torn block with another one behind it, whose entry is full of headers of blocks of this segment."""
+    store = used_store(disk_world)
+    (segment,) = segments_of(store)
+    forged = b"".join(Block().encode(1, number)[0] for number in range(100))
+    before = segment.read_bytes()
+    placed = []
+    for index, payload in ((51, forged * 2), (52, forged)):
+        block = store.begin_commit([LogBatch((LogWrite(1, 0, None, (entry(1, index, 3, payload),), None),))])
+        assert block is not None
+        placed.append(block)
+    placed[1].segment.write(placed[1])
+    whole = b"".join(placed[0].parts)
+    content = bytearray(segment.read_bytes())
+    content[placed[0].at : placed[0].at + 2000] = whole[:2000]
+    assert bytes(content) != before
+    segment.write_bytes(content)
+    assert len(recovered(disk_world.crash(store), 1).log.terms) == 50
 
 
 def test_a_start_writes_again_whatever_is_not_known_to_have_been_durable(
