@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import anyio
@@ -76,9 +76,11 @@ async def _profile(system: Shardraft, servers: ShardraftServers, options: argpar
     print(f"{load.operations / load.seconds:,.0f} puts/s, {options.in_flight} in flight; {system.version()}; ", end="")
     print(f"{system.subject(servers.cluster)}; {system.promise}; load average {os.getloadavg()[0]:.1f}")
     for role in roles:
+        spent: defaultdict[str, float] = defaultdict(float)
         for thread, seconds in after[role].items():
-            spent = 1e6 * (seconds - before[role].get(thread, 0.0)) / load.operations
-            print(f"  {role:<9}{names[role].get(thread, 'other'):<18}{spent:8.2f} us of CPU per put")
+            spent[names[role].get(thread, "other")] += seconds - before[role].get(thread, 0.0)
+        for name, seconds in spent.items():
+            print(f"  {role:<9}{name:<18}{1e6 * seconds / load.operations:8.2f} us of CPU per put")
     await _sample(roles, put, options)
     await client.close()
 
@@ -114,11 +116,12 @@ def thread_seconds(pid: int) -> dict[int, float]:
 
 
 def thread_names(pid: int) -> dict[int, str]:
-    """What Python calls the threads of a process."""
+    """What Python calls the threads of a process, and the kernel those that Python does not know."""
+    names = {int(task.name): (task / "comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir()}
     program = find_program("py-spy")
     assert program is not None, "asked for at the start"
     threads = json.loads(output_of(program, "dump", "--json", "-p", str(pid)))
-    return {thread["os_thread_id"]: thread["thread_name"] for thread in threads}
+    return names | {thread["os_thread_id"]: thread["thread_name"] for thread in threads}
 
 
 def stacks_by_thread(text: str) -> dict[str, tuple[int, Counter[str]]]:
