@@ -174,16 +174,8 @@ class LogCommits:
 
     def _commit_on_thread(self, numbers: list[int], batches: list[LogBatch]) -> None:
         store, on_committed = self._store, self._on_committed
-
-        def tell() -> None:
-            on_committed(numbers)
-
-        def job() -> Callable[[], None]:
-            store.commit_log(batches)
-            return tell
-
         self._is_for_thread = False
-        self._work(job)
+        self._work(_job_of(lambda: store.commit_log(batches), lambda: on_committed(numbers)))
 
     def _prepare(self) -> None:
         """Have the thread get on with what commits will need later, a piece at a time beside them."""
@@ -191,17 +183,11 @@ class LogCommits:
         if work is None:
             return
         self._is_preparing = True
-        piece = work
+        self._to_thread(_job_of(work, self._go_on_preparing))
 
-        def end() -> None:
-            self._is_preparing = False
-            self._prepare()
-
-        def job() -> Callable[[], None]:
-            piece()
-            return end
-
-        self._to_thread(job)
+    def _go_on_preparing(self) -> None:
+        self._is_preparing = False
+        self._prepare()
 
     def _run_job(self) -> None:
         job = self._waiting.popleft().job
@@ -239,7 +225,7 @@ class LogCommits:
                 self._fail(failure)
                 break
             if rest is not None:
-                self._to_thread(_job_of(rest))
+                self._to_thread(_job_of(rest, nothing))
         if durable:
             self._on_committed(durable)
 
@@ -248,10 +234,12 @@ class LogCommits:
         self._on_failure(error)
 
 
-def _job_of(work: Callable[[], None]) -> Job:
+def _job_of(work: Callable[[], None], end: Callable[[], None]) -> Job:
+    """Does ``work`` on the thread, then ``end`` on the loop."""
+
     def job() -> Callable[[], None]:
         work()
-        return nothing
+        return end
 
     return job
 

@@ -73,10 +73,10 @@ class Turns:
             self._network.send((*durable, *turn.messages))
         elif turn.messages:
             self._network.send(turn.messages)
-        if self._commits.due_us <= now_us():
-            self._commits.go_on()
         if turn.log_batch is not None:
             self._commits.commit(turn.number, turn.log_batch)
+        elif self._commits.due_us <= now_us():
+            self._commits.go_on()
         if turn.replies:
             self._network.reply(turn.replies)
         if turn.link_messages:

@@ -160,7 +160,6 @@ def test_what_a_value_holds_is_not_taken_for_a_block(disk_world: DiskWorld) -> N
     store = used_store(disk_world)
     (segment,) = segments_of(store)
     forged = b"".join(Block().encode(1, number)[0] for number in range(100))
-    before = segment.read_bytes()
     placed = []
     for index, payload in ((51, forged * 2), (52, forged)):
         block = store.begin_commit([LogBatch((LogWrite(1, 0, None, (entry(1, index, 3, payload),), None),))])
@@ -170,7 +169,6 @@ def test_what_a_value_holds_is_not_taken_for_a_block(disk_world: DiskWorld) -> N
     whole = b"".join(placed[0].parts)
     content = bytearray(segment.read_bytes())
     content[placed[0].at : placed[0].at + 2000] = whole[:2000]
-    assert bytes(content) != before
     segment.write_bytes(content)
     assert len(recovered(disk_world.crash(store), 1).log.terms) == 50
 
