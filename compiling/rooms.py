@@ -41,8 +41,12 @@ ROOMS: Final = (
 host does between two waits (decision 0028), and what each call of a router goes through without waiting in it (0025).
 """
 
-WRITTEN_IN_C: Final = ("shardraft/runtime/block_writer.c",)
-"""Modules for which there is a C compiler only; a source tree goes without (``shardraft.runtime.writers``)."""
+WRITTEN_IN_C: Final = (
+    "shardraft/octets/messages.c",
+    "shardraft/octets/records.c",
+    "shardraft/runtime/block_writer.c",
+)
+"""Modules that need a C compiler; in a source tree Python does it (``octets.functions``, ``runtime.writers``)."""
 
 LEFT_AS_THEY_ARE: Final = {
     "shardraft/sim/failure.py": "mypyc makes no subclass of AssertionError",

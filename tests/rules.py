@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = frozenset({"types", "errors", "config"})
+BASE = frozenset({"types", "errors", "config", "octets"})
 KEYS = BASE | {"shards", "kv"}
 CORE = KEYS | {"raft", "learner", "meta", "host"}
 SHELL = CORE | {"wire", "storage", "transport", "runtime", "server"}
@@ -22,6 +22,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "types": frozenset(),
     "errors": frozenset({"types"}),
     "config": frozenset({"types", "errors"}),
+    "octets": frozenset(),
     "raft": BASE,
     "shards": BASE,
     "kv": BASE | {"shards"},

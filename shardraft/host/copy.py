@@ -11,7 +11,6 @@ copies never mix. A host never uses a ``copy_id`` twice, restarts included, and 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -22,6 +21,7 @@ from shardraft.config import Limits
 from shardraft.host.events import CopySpooled
 from shardraft.host.messages import CopyChunk, CopyReply, OrderedChunk
 from shardraft.host.turn import InstallCopy, StageChunk
+from shardraft.octets.functions import crc32
 from shardraft.types import NO_HOST, NO_REPLICA, HostId, Index, ReplicaId, ShardId, Term
 
 ReadChunk = Callable[[int, int], bytes]
@@ -175,7 +175,7 @@ class CopySender:
             index_term=copy.term,
             number=number,
             chunks=copy.chunks,
-            checksum=zlib.crc32(data),
+            checksum=crc32(data),
             data=data,
         )
         return OrderedChunk(**attrs.asdict(chunk), order=target.order) if target.order else chunk
@@ -335,7 +335,7 @@ class CopyReceiver:
 
 
 def _is_whole(chunk: CopyChunk) -> bool:
-    return zlib.crc32(chunk.data) == chunk.checksum
+    return crc32(chunk.data) == chunk.checksum
 
 
 def _reply(chunk: CopyChunk, next_number: int, *, refused: bool = False) -> CopyReply:

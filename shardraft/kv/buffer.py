@@ -7,12 +7,14 @@ is durable the *flushing* layer still answers reads between the active layer and
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from itertools import islice
 from typing import Final
 
 from shardraft.kv.records import Record
+from shardraft.octets.functions import put_records
+from shardraft.types import Revision
 
 ENTRY_BYTES: Final = 160
 """What an entry costs in memory besides its key and record, about: their headers and its table slot.
@@ -50,6 +52,11 @@ class Layer:
             self.size_bytes -= _bytes_of({key: held[key] for key in changes if key in held})
         held.update(changes)
         self.size_bytes += _bytes_of(changes)
+
+    def put(self, keys: Sequence[bytes], values: Sequence[bytes], first_revision: Revision) -> None:
+        """Take over the puts of a batch, which have consecutive revisions."""
+        more_keys, more_bytes = put_records(self.changes, keys, values, first_revision)
+        self.size_bytes += ENTRY_BYTES * more_keys + more_bytes
 
     def keys_from(self, start: bytes, end: bytes, count: int) -> tuple[list[bytes], bool]:
         """Up to ``count`` changed keys in [``start``, ``end``) in ascending order, and whether there are more."""
@@ -100,6 +107,10 @@ class WriteBuffer:
     def install(self, changes: Mapping[bytes, Record | None]) -> None:
         """Make applied ``changes`` visible."""
         self._active.install(changes)
+
+    def put(self, keys: Sequence[bytes], values: Sequence[bytes], first_revision: Revision) -> None:
+        """The same for the puts of a batch, which have consecutive revisions and of one key the last one counts."""
+        self._active.put(keys, values, first_revision)
 
     def layers(self) -> tuple[Layer, ...]:
         """The layers, the older one first."""

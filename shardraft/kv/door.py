@@ -35,9 +35,7 @@ def check_batch(
     except (InvalidArgument, TooLarge) as refusal:
         refusal.shard = shard
         raise
-    if not (key_range.holds(min(batch.keys)) and key_range.holds(max(batch.keys))) and not any(
-        key_range.holds(key) for key in batch.keys
-    ):
+    if not key_range.holds_all(batch.keys) and not any(key_range.holds(key) for key in batch.keys):
         raise WrongShard(epoch=epoch, shard=shard)
 
 

@@ -1,6 +1,7 @@
 """What the operations of a batch do to a state: outcomes and changed keys, with nothing changed yet.
 
-Operations are taken in order and each sees the earlier ones. An unconditional put reads nothing.
+Operations are taken in order and each sees the earlier ones. An unconditional put reads nothing, and a batch of nothing
+else (``only_puts``) needs no evaluation.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT, Batch, BatchResult, Outcome, Stored
-from shardraft.kv.records import Record, encode_record, encode_records, revision_in
+from shardraft.kv.records import Record, encode_record, revision_in
 from shardraft.shards.keyspace import KeyRange
 from shardraft.types import Revision
 
@@ -34,11 +35,7 @@ def evaluate(batch: Batch, first_revision: Revision, key_range: KeyRange, read: 
     In an atomic batch that comes first of all, so that it does not depend on values the shard holds.
     """
     keys = batch.keys
-    count = len(keys)
-    is_inside = key_range.holds(min(keys)) and key_range.holds(max(keys))
-    if is_inside and not batch.conditions and batch.kinds.count(PUT) == count:
-        records = encode_records(keys, batch.values, first_revision)
-        return BatchResult(first_revision, _all_written(count)), dict(zip(keys, records, strict=True))
+    is_inside = key_range.holds_all(keys)
     if batch.atomic and not is_inside:
         outcomes = bytes(_ABORTED if key_range.holds(key) else _WRONG_SHARD for key in keys)
         return BatchResult(first_revision, outcomes), {}
@@ -49,9 +46,23 @@ def evaluate(batch: Batch, first_revision: Revision, key_range: KeyRange, read: 
         else:
             evaluation.outcomes.append(_WRONG_SHARD)
         if batch.atomic and evaluation.found_revisions:
-            return _aborted(count, place, first_revision, evaluation), {}
+            return _aborted(len(keys), place, first_revision, evaluation), {}
     result = BatchResult(first_revision, bytes(evaluation.outcomes), tuple(evaluation.found_revisions))
     return result, evaluation.changes
+
+
+def only_puts(batch: Batch, key_range: KeyRange) -> bool:
+    """Whether all of ``batch`` is certain to be written, whatever the state is."""
+    if batch.conditions or batch.kinds.count(PUT) != len(batch.keys):
+        return False
+    return key_range.holds_all(batch.keys)
+
+
+@lru_cache(maxsize=256)
+def all_written(count: int) -> bytes:
+    """The outcomes of so many operations, if all were written."""
+    # One object for all results of a size, because the session tables keep very many of them.
+    return bytes([_WRITTEN]) * count
 
 
 def select(batch: Batch, places: Sequence[int]) -> Batch:
@@ -108,9 +119,3 @@ def _aborted(count: int, failed: int, first_revision: Revision, evaluation: _Eva
     outcomes = bytearray([_ABORTED]) * count
     outcomes[failed] = _CONFLICT
     return BatchResult(first_revision, bytes(outcomes), tuple(evaluation.found_revisions))
-
-
-@lru_cache(maxsize=256)
-def _all_written(count: int) -> bytes:
-    # One object for all results of a size, because the session tables keep very many of them.
-    return bytes([_WRITTEN]) * count

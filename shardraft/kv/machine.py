@@ -15,7 +15,7 @@ from shardraft.config import Limits
 from shardraft.kv.buffer import MISSING, WriteBuffer
 from shardraft.kv.commands import ApplyResult, Batch, BatchResult, Outcome, Refusal, Stored
 from shardraft.kv.door import check_batch
-from shardraft.kv.evaluate import evaluate, select
+from shardraft.kv.evaluate import all_written, evaluate, only_puts, select
 from shardraft.kv.records import Record, stored_in
 from shardraft.kv.scan import merge_scan
 from shardraft.kv.sessions import OperationResult, Session, SessionRecord, SessionTable, join_results, split_result
@@ -202,10 +202,15 @@ class Machine:
             del checks[next(iter(checks))]
 
     def _apply_fresh(self, session: Session, batch: Batch) -> BatchResult:
-        result, changes = evaluate(batch, self.revision + 1, self.key_range, self.get)
+        first_revision = self.revision + 1
         self.revision += len(batch.keys)
-        if changes:
-            self._buffer.install(changes)
+        if only_puts(batch, self.key_range):
+            self._buffer.put(batch.keys, batch.values, first_revision)
+            result = BatchResult(first_revision, all_written(len(batch.keys)))
+        else:
+            result, changes = evaluate(batch, first_revision, self.key_range, self.get)
+            if changes:
+                self._buffer.install(changes)
         session.keep(batch.sequence, batch.positions, result)
         return result
 

@@ -6,19 +6,18 @@ very bytes to the disk, and a copy passes them on. Little-endian::
     checksum u32 | revision u64 | value
 
 The checksum is CRC-32 over routing key, revision and value, so that a flipped byte is noticed, and a
-value found under another key as well. Columns are encoded at once, since every put pays for its record.
+value found under another key as well. Those of a whole batch are made by ``octets.put_records``.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from operator import add
 from typing import Final, TypeAlias
-from zlib import crc32
 
 from shardraft.errors import StorageError
 from shardraft.kv.commands import Stored
+from shardraft.octets.functions import crc32
+from shardraft.octets.layouts import RECORD_HEADER_BYTES
 from shardraft.types import Revision
 
 Record: TypeAlias = bytes
@@ -26,14 +25,8 @@ Record: TypeAlias = bytes
 _HEADER: Final = struct.Struct("<IQ")
 _CHECKSUM: Final = struct.Struct("<I")
 _REVISION: Final = struct.Struct("<Q")
-HEADER_BYTES: Final = _HEADER.size
-
-
-def encode_records(keys: Sequence[bytes], values: Sequence[bytes], first_revision: Revision) -> Iterator[Record]:
-    """The records of a column of puts that take consecutive revisions from ``first_revision`` up."""
-    revisions = range(first_revision, first_revision + len(keys))
-    checksums = map(crc32, values, map(crc32, map(_REVISION.pack, revisions), map(crc32, keys)))
-    return map(add, map(_HEADER.pack, checksums, revisions), values)
+HEADER_BYTES: Final = RECORD_HEADER_BYTES
+assert _HEADER.size == HEADER_BYTES
 
 
 def encode_record(key: bytes, stored: Stored) -> Record:
@@ -57,15 +50,14 @@ def decode_record(key: bytes, record: bytes) -> Stored:
     """The value of a routing key. Raises ``StorageError`` when a byte of it, or of its key, was changed."""
     if len(record) >= HEADER_BYTES:
         checksum, revision = _HEADER.unpack_from(record)
-        # A slice is a copy, and still cheaper than a memoryview for the values that we expect.
-        if crc32(record[4:], crc32(key)) == checksum:
+        if crc32(record, crc32(key), _CHECKSUM.size) == checksum:
             return Stored(revision, record[HEADER_BYTES:])
     raise _damaged(key)
 
 
 def check_record(key: bytes, record: bytes) -> None:
     """Raises ``StorageError`` when ``decode_record`` would; for who passes the record on as it is."""
-    if len(record) < HEADER_BYTES or crc32(record[4:], crc32(key)) != _CHECKSUM.unpack_from(record)[0]:
+    if len(record) < HEADER_BYTES or crc32(record, crc32(key), _CHECKSUM.size) != _CHECKSUM.unpack_from(record)[0]:
         raise _damaged(key)
 
 

@@ -13,12 +13,12 @@ back along one log, whoever leads, and only session expiry uses it.
 from __future__ import annotations
 
 import struct
-import zlib
 from enum import IntEnum
 from typing import Final
 
 import attrs
 
+from shardraft.octets.functions import crc32
 from shardraft.types import TERM_MAX, Index, ShardId, Term
 
 FORMAT_VERSION: Final = 1
@@ -81,8 +81,9 @@ def encode_entry(
     shard: ShardId, index: Index, term: Term, kind: EntryKind, time_us: int, payload: bytes = b""
 ) -> Entry:
     """Make an entry; the only place where entries are encoded."""
-    body = _CHECKSUMMED.pack(FORMAT_VERSION, kind, 0, shard, len(payload), index, term, time_us) + payload
-    return Entry(index, term, int(kind), time_us, _CHECKSUM.pack(zlib.crc32(body)) + body)
+    checked = _CHECKSUMMED.pack(FORMAT_VERSION, kind, 0, shard, len(payload), index, term, time_us)
+    checksum = crc32(payload, crc32(checked))
+    return Entry(index, term, int(kind), time_us, _CHECKSUM.pack(checksum) + checked + payload)
 
 
 def decode_entry(encoded: bytes, shard: ShardId) -> Entry:
@@ -90,7 +91,7 @@ def decode_entry(encoded: bytes, shard: ShardId) -> Entry:
     if len(encoded) < HEADER_BYTES:
         raise EntryError(f"an entry of {len(encoded)} bytes is shorter than its header")
     checksum, version, kind, _, its_shard, payload_bytes, index, term, time_us = HEADER.unpack_from(encoded)
-    if zlib.crc32(memoryview(encoded)[4:]) != checksum:
+    if crc32(encoded, 0, _CHECKSUM.size) != checksum:
         raise EntryError("the checksum of an entry does not match")
     if version != FORMAT_VERSION:
         raise EntryError(f"entry format {version} is newer than this program understands ({FORMAT_VERSION})")

@@ -9,12 +9,15 @@ the user's key itself.
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
 from itertools import pairwise
 from typing import Final
 
 import attrs
+
+from shardraft.octets.functions import are_within
 
 _CRC: Final = crc_hqx
 """Each key goes through it, and compiled code finds a name of its own faster than one that it imports."""
@@ -46,6 +49,10 @@ class KeyRange:
 
     def holds(self, key: bytes) -> bool:
         return self.start <= key and (not self.end or key < self.end)
+
+    def holds_all(self, keys: Sequence[bytes]) -> bool:
+        """Whether each of ``keys``, at least one, is in it."""
+        return are_within(keys, self.start, self.end)
 
     def is_empty(self) -> bool:
         """Whether no key can be in it."""

@@ -35,11 +35,11 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
-from zlib import crc32
 
 import attrs
 
 from shardraft.errors import StorageError
+from shardraft.octets.functions import crc32
 
 FORMAT_VERSION: Final = 1
 _BEGIN: Final = 0xB1

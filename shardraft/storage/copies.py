@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ import attrs
 from shardraft.errors import CopyRefused, StorageError
 from shardraft.kv.machine import MachineState
 from shardraft.kv.records import HEADER_BYTES as RECORD_HEADER_BYTES
+from shardraft.octets.functions import crc32
 from shardraft.storage.layout import ROUTING_KEY_BYTES_MAX
 from shardraft.wire.stored import decode_machine_state, encode_machine_state
 
@@ -120,7 +120,7 @@ def chunk_checksum(chunk: bytes) -> int:
 
 def add_to_digest(digest: int, chunk: bytes) -> int:
     """The digest of a copy whose record chunks so far have ``digest``, with one more."""
-    return zlib.crc32(chunk[: _CHECKSUM.size], digest)
+    return crc32(chunk[: _CHECKSUM.size], digest)
 
 
 def check_chunk(chunk: bytes, number: int) -> None:
@@ -130,11 +130,11 @@ def check_chunk(chunk: bytes, number: int) -> None:
 
 def _enclose(kind: int, number: int, payload: bytes) -> bytes:
     checked = _CHECKED.pack(FORMAT_VERSION, kind, 0, number)
-    return _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(checked))) + checked + payload
+    return _CHECKSUM.pack(crc32(payload, crc32(checked))) + checked + payload
 
 
 def _open(chunk: bytes, kind: int, number: int) -> bytes:
-    if len(chunk) < _HEADER.size or zlib.crc32(memoryview(chunk)[4:]) != chunk_checksum(chunk):
+    if len(chunk) < _HEADER.size or crc32(chunk, 0, _CHECKSUM.size) != chunk_checksum(chunk):
         raise CopyRefused(f"chunk {number} of a copy is damaged: its checksum does not match")
     _, version, its_kind, _, its_number = _HEADER.unpack_from(chunk)
     if version != FORMAT_VERSION:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import struct
 from typing import Final
-from zlib import crc32
 
 from shardraft.errors import StorageError
+from shardraft.octets.functions import crc32
 from shardraft.types import Index, ReplicaId, Term
 
 FORMAT_VERSION: Final = 1

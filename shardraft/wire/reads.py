@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from shardraft.kv.requests import Consistency, ReadReply, ReadRequest
+from shardraft.octets.functions import pack_items, unpack_items
+from shardraft.octets.layouts import IN_BYTES, OF_POINTERS
 from shardraft.types import INTEGER_MAX
 from shardraft.wire.schema import pack_numbers
-from shardraft.wire.words import IN_BYTES, OF_POINTERS, OtherLayout, pack_items, unpack_items
 
 _REQUEST: Final = struct.Struct("<2I 2I QIIQQ 2I Q 2I")
 """Segment table; root pointer; id, shard, timeout, epoch, union; its pointer; consistency; pointer to the keys."""
@@ -40,11 +41,11 @@ _CONSISTENCIES: Final = {int(consistency): consistency for consistency in Consis
 def encode_read_request(request: ReadRequest) -> bytes:
     """One framed message of a single segment."""
     keys = request.keys
-    items, words = pack_items(keys)
+    items = pack_items(keys)
     return (
         _REQUEST.pack(
             0,
-            _REQUEST_WORDS + words,
+            _REQUEST_WORDS + (len(items) >> 3),
             0,
             _REQUEST_ROOT,
             request.request_id,
@@ -87,7 +88,8 @@ def encode_read_reply(reply: ReadReply) -> bytes:
     if None in values:
         values = [b"" if value is None else value for value in values]
     count = len(values)
-    items, words = pack_items(values)
+    items = pack_items(values)
+    words = len(items) >> 3
     head = _REPLY.pack(
         0,
         _REPLY_WORDS + words + count,
@@ -131,10 +133,5 @@ def decode_read_reply(message: bytes) -> ReadReply | None:
 
 
 def _unpack_list(message: bytes, start: int, kind: int, items: list[Any]) -> int:
-    """Append the items of the list that begins at a word; the word after it, 0 when it has another layout."""
-    if kind & 7 != OF_POINTERS:
-        return 0
-    try:
-        return unpack_items(message, start, kind >> 3, items)
-    except OtherLayout:
-        return 0
+    """Append the items of the list that begins at a word; the word after it, -1 when it has another layout."""
+    return unpack_items(message, start, kind >> 3, items) if kind & 7 == OF_POINTERS else -1

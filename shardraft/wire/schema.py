@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import capnp
 
+from shardraft.octets.layouts import ITEMS_MAX
+
 capnp.remove_import_hook()
 
 MALFORMED: Final = (
@@ -33,8 +35,6 @@ NESTING_MAX: Final = 12
 """Structs and lists inside each other; ours need 6."""
 SEGMENTS_MAX: Final = 64
 """Segments of one message. We send one; growing allocators of other programs need about 12."""
-ITEMS_MAX: Final = 65_535
-"""Items of one list or column of operations: numbers of operations are 16 bits wide where they are stored."""
 
 _SINGLE_TABLE: Final = struct.Struct("<II")
 _WORDS_SLACK: Final = 128

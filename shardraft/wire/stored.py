@@ -8,7 +8,6 @@ promise 6; PROTOCOL, "Log, state, snapshots": a newer one is refused in a senten
 from __future__ import annotations
 
 import struct
-import zlib
 from io import BytesIO
 from itertools import islice
 from typing import Any, Final
@@ -18,6 +17,7 @@ import attrs
 from shardraft.errors import StorageError
 from shardraft.kv.commands import BatchResult
 from shardraft.kv.machine import MachineState, SessionRecord
+from shardraft.octets.functions import crc32
 from shardraft.raft.membership import decode_membership
 from shardraft.raft.ready import HardState
 from shardraft.shards.keyspace import KeyRange
@@ -68,7 +68,7 @@ def encode_hard_state(hard_state: HardState) -> bytes:
     body = _HARD_STATE_BODY.pack(
         FORMAT_VERSION, _HARD_STATE, 0, hard_state.current_term, hard_state.commit_index, hard_state.voted_for, 0
     )
-    return _CHECKSUM.pack(zlib.crc32(body)) + body
+    return _CHECKSUM.pack(crc32(body)) + body
 
 
 def decode_hard_state(stored: bytes) -> HardState:
@@ -234,7 +234,7 @@ def _read_results(message: Any) -> list[tuple[int, tuple[int, ...], BatchResult]
 
 def _enclose(kind: int, body: bytes) -> bytes:
     checked = _UNCHECKED.pack(FORMAT_VERSION, kind, 0)
-    return _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(checked))) + checked + body
+    return _CHECKSUM.pack(crc32(body, crc32(checked))) + checked + body
 
 
 def _open_envelope(stored: bytes, kind: int) -> bytes:
@@ -246,7 +246,7 @@ def _check_envelope(stored: bytes, kind: int) -> None:
     if len(stored) < _ENVELOPE.size:
         raise _damaged(kind)
     checksum, version, its_kind, _ = _ENVELOPE.unpack_from(stored)
-    if zlib.crc32(memoryview(stored)[4:]) != checksum or its_kind != kind:
+    if crc32(stored, 0, _CHECKSUM.size) != checksum or its_kind != kind:
         raise _damaged(kind)
     if version != FORMAT_VERSION:
         raise StorageError(

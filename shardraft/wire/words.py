@@ -18,21 +18,16 @@ from typing import Any, Final
 
 import attrs
 
-from shardraft.wire.schema import ITEMS_MAX, data_list
+from shardraft.octets.functions import pack_items, take_columns
+from shardraft.octets.layouts import IN_BYTES, ITEMS_MAX, OF_OTHERS, OF_POINTERS
+from shardraft.wire.schema import data_list
 
-IN_BYTES: Final = 2
-OF_POINTERS: Final = 6
-"""What the items of a list are."""
 PADDING: Final = tuple(bytes(count) for count in range(8))
 """Zeros that fill up a word, by their number."""
 _TABLE: Final = struct.Struct("<2I 2I")
 """Segment table; root pointer."""
 _POINTER: Final = struct.Struct("<iI")
 _LIST: Final = 1
-_BYTES_POINTER: Final = IN_BYTES << 32 | _LIST
-_SIZE_BITS: Final = 35
-"""A pointer to bytes as one number: their size lies above the kind of the list, which lies above the offset."""
-_BELOW_SIZE: Final = (1 << _SIZE_BITS) - 1
 
 
 class OtherLayout(Exception):
@@ -41,9 +36,9 @@ class OtherLayout(Exception):
 
 @attrs.frozen(slots=True)
 class Layout:
-    """How many pointers a struct has, and which of them belongs to each field."""
+    """What a struct's pointers are (``octets.layouts``), a byte each, and which of them belongs to each field."""
 
-    pointers: int
+    kinds: bytes
     places: dict[str, int]
 
 
@@ -52,7 +47,20 @@ def layout_of(schema: Any) -> Layout:
     fields = schema.schema.fields
     node = schema.schema.node.struct
     assert node.dataWordCount == 0, "a struct with numbers in it is not written word by word"
-    return Layout(node.pointerCount, {name: fields[name].proto.slot.offset for name in sorted(fields)})
+    kinds = bytearray([OF_OTHERS]) * node.pointerCount
+    places = {}
+    for name in sorted(fields):
+        slot = fields[name].proto.slot
+        places[name] = slot.offset
+        kinds[slot.offset] = _kind_of(slot.type)
+    return Layout(bytes(kinds), places)
+
+
+def _kind_of(declared: Any) -> int:
+    if declared.which() == "data":
+        return IN_BYTES
+    is_of_data = declared.which() == "list" and declared.list.elementType.which() == "data"
+    return OF_POINTERS if is_of_data else OF_OTHERS
 
 
 class QuickWriter:
@@ -60,8 +68,8 @@ class QuickWriter:
 
     def __init__(self, layout: Layout) -> None:
         self._places = layout.places
-        self._pointers = bytearray(8 * layout.pointers)
-        self._words = layout.pointers
+        self._pointers = bytearray(8 * len(layout.kinds))
+        self._words = len(layout.kinds)
         self._parts: list[Any] = [b"", self._pointers]
 
     def put_data(self, name: str, column: bytes) -> None:
@@ -74,8 +82,8 @@ class QuickWriter:
 
     def put_items(self, name: str, column: Sequence[Any]) -> None:
         """Set a ``List(Data)``; each field at most once."""
-        items, words = pack_items(column)
-        self._point(name, len(column) << 3 | OF_POINTERS, words)
+        items = pack_items(column)
+        self._point(name, len(column) << 3 | OF_POINTERS, len(items) >> 3)
         self._parts.append(items)
 
     def framed(self) -> bytes:
@@ -119,62 +127,27 @@ class QuickReader:
     """
 
     def __init__(self, layout: Layout, message: bytes) -> None:
-        if len(message) < 16:
-            raise OtherLayout
-        more_segments, words, offset, counts = _TABLE.unpack_from(message)
-        data_words = counts & 0xFFFF
-        if more_segments or offset or len(message) != 8 + 8 * words:
+        columns = take_columns(message, layout.kinds)
+        if columns is None:
             raise OtherLayout
         self._places = layout.places
-        self._message = message
-        self._begin = 16 + 8 * data_words
-        self._end = self._begin + 8 * (counts >> 16)
-        self._left = len(message)
-        if self._end > len(message):
-            raise OtherLayout
+        self._columns = columns
 
     def data(self, name: str) -> bytes:
         """A ``Data``; empty when it is not set."""
-        begin, count = self._follow(name, IN_BYTES)
-        end = begin + count
-        self._take(count, end)
-        return self._message[begin:end]
+        column: bytes = self._columns[self._places[name]]
+        return column
 
     def items(self, name: str, items_max: int = ITEMS_MAX) -> list[bytes]:
         """The items of a ``List(Data)``, none when it is not set."""
-        begin, count = self._follow(name, OF_POINTERS)
-        if count == 0:
-            return []
-        if count > items_max:
+        items: list[bytes] = self._columns[self._places[name]]
+        if len(items) > items_max:
             raise OtherLayout
-        items: list[bytes] = []
-        end = 8 + 8 * unpack_items(self._message, (begin >> 3) - 1, count, items)
-        self._take(end - begin, end)
         return items
 
     def structs(self, name: str) -> Any:
         """A list of structs, which the library reads."""
         raise OtherLayout
-
-    def _follow(self, name: str, kind: int) -> tuple[int, int]:
-        """Where the target of a field begins, and how many items it has."""
-        at = self._begin + 8 * self._places[name]
-        if at >= self._end:
-            return 0, 0
-        offset, target = _POINTER.unpack_from(self._message, at)
-        if offset == 0 and target == 0:
-            return 0, 0
-        if offset & 3 != _LIST or target & 7 != kind:
-            raise OtherLayout
-        begin = at + 8 + 8 * (offset >> 2)
-        if begin < 16:
-            raise OtherLayout
-        return begin, target >> 3
-
-    def _take(self, count: int, end: int) -> None:
-        self._left -= count
-        if self._left < 0 or end > len(self._message):
-            raise OtherLayout
 
 
 class LibraryReader:
@@ -193,44 +166,3 @@ class LibraryReader:
     def structs(self, name: str) -> Any:
         """The readers of a list of structs."""
         return getattr(self._reader, name)
-
-
-def pack_items(items: Sequence[Any]) -> tuple[bytes, int]:
-    """The target of a pointer to a ``List(Data)``, the items' pointers and then their bytes, and its words."""
-    between = len(items) - 1
-    pointers: list[int] = []
-    parts: list[Any] = [b""]
-    for item in items:
-        size = len(item)
-        pointers.append(size << _SIZE_BITS | _BYTES_POINTER | between << 2)
-        between += ((size + 7) >> 3) - 1
-        parts.append(item)
-        if size & 7:
-            parts.append(PADDING[8 - (size & 7)])
-    parts[0] = struct.pack(f"<{len(pointers)}Q", *pointers)
-    return b"".join(parts), len(items) + between + 1
-
-
-def unpack_items(message: bytes, start: int, count: int, items: list[Any]) -> int:
-    """Append the items of the ``List(Data)`` that begins at a word of the segment; the word after it.
-
-    Each item must begin where the one before ended, so that what is read is no more than what was sent; raises
-    ``OtherLayout`` when one does not.
-    """
-    begin = 8 + 8 * (start + count)
-    if count > ITEMS_MAX or begin > len(message):
-        raise OtherLayout
-    pointers: tuple[int, ...] = struct.unpack_from(f"<{count}Q", message, 8 + 8 * start)
-    expected = _BYTES_POINTER | (count - 1) << 2
-    for pointer in pointers:
-        # What the pointer says beyond where its target must begin is the size, in its upper bits.
-        rest = pointer - expected
-        size = rest >> _SIZE_BITS
-        end = begin + size
-        if rest & _BELOW_SIZE or size < 0 or end > len(message):
-            raise OtherLayout
-        items.append(message[begin:end])
-        words = (size + 7) >> 3
-        begin += words << 3
-        expected += (words - 1) << 2
-    return (begin >> 3) - 1

@@ -11,8 +11,9 @@ from typing import Final
 
 from shardraft.kv.commands import BatchResult
 from shardraft.kv.requests import WriteReply, WriteRequest
+from shardraft.octets.layouts import IN_BYTES
 from shardraft.wire.schema import pack_numbers
-from shardraft.wire.words import IN_BYTES, PADDING
+from shardraft.wire.words import PADDING
 
 _REQUEST: Final = struct.Struct("<2I 2I QIIQQ 2I")
 """Segment table; root pointer; id, shard, timeout, epoch, union; pointer to the batch."""

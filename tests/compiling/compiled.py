@@ -54,7 +54,7 @@ world = SimulationOptions(seed=3, learners=(2, 1))
 print(pickle.loads(pickle.dumps(world)) == world)
 """
 UNIT_TESTS = (
-    *("raft", "kv", "shards", "learner", "host", "conformance", "wire"),
+    *("octets", "raft", "kv", "shards", "learner", "host", "conformance", "wire"),
     *("storage", "formats", "runtime", "transport", "server", "router"),
 )
 

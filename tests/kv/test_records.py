@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 
 from shardraft.errors import StorageError
 from shardraft.kv.commands import Stored
-from shardraft.kv.records import (
-    check_record,
-    decode_record,
-    encode_record,
-    encode_records,
-    revision_in,
-    stored_in,
-)
+from shardraft.kv.records import check_record, decode_record, encode_record, revision_in, stored_in
+from shardraft.octets.functions import put_records
 
 
 @given(key=st.binary(min_size=1, max_size=482), value=st.binary(max_size=300), revision=st.integers(0, 2**64 - 1))
@@ -47,6 +41,7 @@ def test_garbage_is_no_record(garbage: bytes) -> None:
 
 @given(rows=st.lists(st.tuples(st.binary(min_size=1, max_size=20), st.binary(max_size=30)), max_size=10))
 def test_a_column_of_puts_has_the_records_that_each_would_have_alone(rows: list[tuple[bytes, bytes]]) -> None:
-    keys, values = [key for key, _ in rows], [value for _, value in rows]
-    alone = [encode_record(key, Stored(2**40 + place, value)) for place, (key, value) in enumerate(rows)]
-    assert list(encode_records(keys, values, 2**40)) == alone
+    alone = {key: encode_record(key, Stored(2**40 + place, value)) for place, (key, value) in enumerate(rows)}
+    together: dict[bytes, bytes | None] = {}
+    put_records(together, [key for key, _ in rows], [value for _, value in rows], 2**40)
+    assert together == alone

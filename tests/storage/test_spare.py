@@ -10,7 +10,7 @@ import pytest
 from shardraft.host.turn import LogBatch
 from shardraft.raft.ready import LogWrite
 from shardraft.storage.log import SegmentedLog
-from shardraft.storage.spare import BYTES_PER_SECOND_MAX, PIECE_BYTES, Spare
+from shardraft.storage.spare import BYTES_PER_SECOND_MAX, PIECE_BYTES, WRITE_BYTES, Spare
 from shardraft.types import Identity, Index
 from tests.contracts.store_world import CLUSTER, HOST, entry
 
@@ -68,6 +68,21 @@ def test_its_room_was_written_to(spare: Spare, clock: Clock, tmp_path: Path) -> 
     fd = os.open(tmp_path / "spare", os.O_RDONLY)
     assert os.lseek(fd, 0, os.SEEK_DATA) == 0
     os.close(fd)
+
+
+def test_no_call_writes_much_of_it(spare: Spare, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def write(fd: int, zeros: bytes, at: int) -> int:
+        written.append((at, len(zeros)))
+        return os.pwritev(fd, [zeros[: WRITE_BYTES // 2 + 5]], at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    begin(spare, clock, PIECE_BYTES + 3)
+    assert make(spare) == 2
+    assert max(size for _, size in written) == WRITE_BYTES
+    assert spare.take(tmp_path / "segment", PIECE_BYTES + 3)
+    assert (tmp_path / "segment").read_bytes() == bytes(PIECE_BYTES + 3)
 
 
 def test_a_log_that_grows_too_fast_has_none(spare: Spare, clock: Clock) -> None:

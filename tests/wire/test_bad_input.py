@@ -16,9 +16,10 @@ from shardraft.errors import ErrorCode, InvalidArgument, ProtocolError, StorageE
 from shardraft.host.messages import CopyOrderOutcome, CopyOrderReply
 from shardraft.kv.commands import DELETE, PUT, Batch, BatchResult
 from shardraft.kv.requests import Consistency, ScanRequest, WriteReply
+from shardraft.octets.layouts import ITEMS_MAX
 from shardraft.wire.client import CapnpBatchCodec, UnknownRequest, decode_reply, decode_request
 from shardraft.wire.peer import decode_peer_frame, encode_peer_frame
-from shardraft.wire.schema import ITEMS_MAX, load
+from shardraft.wire.schema import load
 from tests.wire.refusal import TYPED, assert_ours, refused
 from tests.wire.samples import CODEC, FORMATS
 

@@ -1,0 +1,11 @@
+"""The functions of this room: those in C where they were compiled, else those in Python. Both pass the same tests."""
+
+from __future__ import annotations
+
+try:
+    from shardraft.octets.messages import pack_items, take_columns, unpack_items
+    from shardraft.octets.records import are_within, crc32, put_records
+except ImportError:  # A source tree has none.
+    from shardraft.octets.plain import are_within, crc32, pack_items, put_records, take_columns, unpack_items
+
+__all__ = ["are_within", "crc32", "pack_items", "put_records", "take_columns", "unpack_items"]

@@ -1,0 +1,9 @@
+"""Functions of ``plain``, in C; in compiled trees only (``functions`` chooses)."""
+
+from collections.abc import Sequence
+
+def crc32(data: bytes | bytearray | memoryview, value: int = 0, start: int = 0, /) -> int: ...
+def put_records(
+    held: dict[bytes, bytes | None], keys: Sequence[bytes], values: Sequence[bytes], first_number: int, /
+) -> tuple[int, int]: ...
+def are_within(keys: Sequence[bytes], start: bytes, end: bytes, /) -> bool: ...

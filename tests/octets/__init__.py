@@ -1,0 +1,1 @@
+"""Tests of work on many byte strings at once, in Python and in C."""
