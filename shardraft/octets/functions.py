@@ -5,7 +5,7 @@ from __future__ import annotations
 try:
     from shardraft.octets.messages import pack_items, take_columns, unpack_items
     from shardraft.octets.records import are_within, crc32, put_records
-except ImportError:  # A source tree has none.
+except ModuleNotFoundError:  # A source tree has none; those that are there and cannot be loaded are an error.
     from shardraft.octets.plain import are_within, crc32, pack_items, put_records, take_columns, unpack_items
 
 __all__ = ["are_within", "crc32", "pack_items", "put_records", "take_columns", "unpack_items"]

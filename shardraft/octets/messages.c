@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+_Static_assert(sizeof(Py_ssize_t) == 8, "offsets of messages are added without a look at what a number can hold");
+
 #define IN_BYTES 2
 #define OF_POINTERS 6
 #define LIST 1
@@ -22,10 +24,15 @@ static int are_arguments(const char *name, Py_ssize_t count, Py_ssize_t expected
     return 0;
 }
 
-/* The bytes of an item, which need not be `bytes`; -1 with an exception when it has none. */
+/* The bytes of an item, which need not be `bytes`; -1 with an exception when it has none. Of other types none is taken
+   that might say so in Python. */
 static Py_ssize_t size_of(PyObject *item) {
-    if (PyBytes_Check(item))
+    if (PyBytes_CheckExact(item))
         return PyBytes_GET_SIZE(item);
+    if (!PyByteArray_CheckExact(item) && !PyMemoryView_Check(item)) {
+        PyErr_Format(PyExc_TypeError, "an item is bytes, not %s", Py_TYPE(item)->tp_name);
+        return -1;
+    }
     Py_buffer data;
     if (PyObject_GetBuffer(item, &data, PyBUF_SIMPLE) < 0)
         return -1;
@@ -51,7 +58,7 @@ static Py_ssize_t words_of(PyObject **items, Py_ssize_t count) {
 }
 
 static int copy_item(PyObject *item, char *into, Py_ssize_t size) {
-    if (PyBytes_Check(item)) {
+    if (PyBytes_CheckExact(item)) {
         memcpy(into, PyBytes_AS_STRING(item), (size_t)size);
         return 0;
     }
@@ -224,7 +231,7 @@ static PyMethodDef functions[] = {
 static int module_exec(PyObject *module) {
     const uint32_t one = 1;
     if (*(const unsigned char *)&one != 1) {
-        PyErr_SetString(PyExc_ImportError, "this machine is not little-endian");
+        PyErr_SetString(PyExc_ModuleNotFoundError, "this machine is not little-endian");
         return -1;
     }
     return 0;

@@ -25,6 +25,7 @@ _BELOW_SIZE: Final = (1 << _SIZE_BITS) - 1
 _PADDING: Final = tuple(bytes(count) for count in range(8))
 _RECORD: Final = struct.Struct("<IQ")
 _NUMBER: Final = struct.Struct("<Q")
+_NUMBER_MAX: Final = (1 << 64) - 1
 assert _RECORD.size == RECORD_HEADER_BYTES
 
 
@@ -33,20 +34,26 @@ def crc32(data: bytes | bytearray | memoryview, value: int = 0, start: int = 0, 
 
     Raises ``ValueError`` when it has no such byte and does not end there.
     """
-    if not 0 <= start <= len(data):
-        raise ValueError(f"{len(data)} bytes have none from {start} on")
-    return zlib.crc32(memoryview(data)[start:] if start else data, value)
+    if start == 0 and type(data) is bytes:
+        return zlib.crc32(data, value)
+    content = memoryview(data)
+    if not 0 <= start <= content.nbytes:
+        raise ValueError(f"{content.nbytes} bytes have none from {start} on")
+    return zlib.crc32(content.cast("B")[start:], value)
 
 
 def pack_items(items: Sequence[Any], /) -> bytes:
     """The target of a pointer to a ``List(Data)``: the items' pointers and then their bytes, in whole words.
 
-    Raises ``OverflowError`` for what no pointer can say: an item of half a gibibyte or a list of two.
+    Raises ``TypeError`` for an item that is neither ``bytes`` nor ``bytearray`` nor ``memoryview``, and
+    ``OverflowError`` for what no pointer can say: an item of half a gibibyte, or a list of two.
     """
     between = len(items) - 1
     pointers: list[int] = []
     parts: list[Any] = [b""]
     for item in items:
+        if type(item) not in (bytes, bytearray, memoryview):
+            raise TypeError(f"an item is bytes, not {type(item).__name__}")
         size = memoryview(item).nbytes
         if size >= 1 << 29 or between >= 1 << 29:
             raise OverflowError("a list of byte strings that is too large for a message")
@@ -91,6 +98,8 @@ def take_columns(message: bytes, kinds: bytes, /) -> tuple[Any, ...] | None:
     behind those that are known are passed over. All fields together may take as many bytes as the message has, so that
     pointers to one place cannot make a small message large.
     """
+    if type(message) is not bytes or type(kinds) is not bytes:
+        raise TypeError("a message is bytes, and so are the kinds of its fields")
     if len(message) < 16:
         return None
     more_segments, words, offset, counts = _TABLE.unpack_from(message)
@@ -136,10 +145,15 @@ def put_records(
     """Put a record of each value under its key; how many keys ``held`` has more, and how many bytes of both.
 
     A record is checksum u32 | number u64 | value, little-endian, where numbers are consecutive from ``first_number``
-    up and the checksum is CRC-32 over key, number and value. Raises ``ValueError`` for columns of different lengths.
+    up and the checksum is CRC-32 over key, number and value. Raises ``ValueError`` for columns of different lengths,
+    ``TypeError`` for what is not ``bytes``, ``OverflowError`` for a number of over 64 bits; then nothing was changed.
     """
     if len(keys) != len(values):
         raise ValueError(f"{len(keys)} keys have {len(values)} values")
+    if not {*map(type, keys), *map(type, values)} <= {bytes}:
+        raise TypeError("keys and values are bytes")
+    if keys and not 0 <= first_number <= _NUMBER_MAX + 1 - len(keys):
+        raise OverflowError("a number that no record can hold")
     numbers = range(first_number, first_number + len(keys))
     checksums = map(zlib.crc32, values, map(zlib.crc32, map(_NUMBER.pack, numbers), map(zlib.crc32, keys)))
     records = map(add, map(_RECORD.pack, checksums, numbers), values)

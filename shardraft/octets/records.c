@@ -9,7 +9,11 @@
 #include <stdint.h>
 #include <string.h>
 
+_Static_assert(sizeof(Py_ssize_t) == 8, "offsets of messages are added without a look at what a number can hold");
+
 #define RECORD_HEADER_BYTES 12
+/* What takes longer, some microseconds, lets other threads have the interpreter. */
+#define ALONE_BYTES_MAX (1 << 16)
 
 static uint32_t read_u32(const unsigned char *from) {
     uint32_t number;
@@ -119,9 +123,13 @@ static PyObject *octets_crc32(PyObject *module, PyObject *const *args, Py_ssize_
     if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &data, PyBUF_SIMPLE) < 0)
         return NULL;
     int is_inside = start >= 0 && start <= data.len;
-    if (is_inside)
+    if (is_inside && data.len - start < ALONE_BYTES_MAX)
         crc = ~crc_over(~crc, (char *)data.buf + start, (size_t)(data.len - start));
-    else
+    else if (is_inside) {
+        Py_BEGIN_ALLOW_THREADS
+        crc = ~crc_over(~crc, (char *)data.buf + start, (size_t)(data.len - start));
+        Py_END_ALLOW_THREADS
+    } else
         PyErr_Format(PyExc_ValueError, "%zd bytes have none from %zd on", data.len, start);
     PyBuffer_Release(&data);
     return is_inside ? PyLong_FromUnsignedLong(crc) : NULL;
@@ -142,26 +150,43 @@ static PyObject *make_record(PyObject *key, uint64_t number, PyObject *value) {
 }
 
 static int put_record(PyObject *held, PyObject *key, PyObject *value, uint64_t number, Py_ssize_t *more) {
-    /* No subclass, which might compare itself in Python, while columns and dictionary are in use. */
-    if (!PyBytes_CheckExact(key) || !PyBytes_Check(value)) {
-        PyErr_SetString(PyExc_TypeError, "keys and values are bytes");
-        return -1;
-    }
-    PyObject *before = PyDict_GetItemWithError(held, key);
-    if (before == NULL && PyErr_Occurred())
-        return -1;
-    if (before == NULL) {
-        more[0]++;
-        more[1] += PyBytes_GET_SIZE(key);
-    } else if (PyBytes_Check(before))
-        more[1] -= PyBytes_GET_SIZE(before);
     PyObject *record = make_record(key, number, value);
     if (record == NULL)
         return -1;
+    /* Most keys are new, and to fetch a slot of a large table from memory is what this costs most: once, therefore. */
+    PyObject *before = PyDict_SetDefault(held, key, record);
+    int error = before == NULL ? -1 : 0;
+    if (before == record) {
+        more[0]++;
+        more[1] += PyBytes_GET_SIZE(key);
+    } else if (before != NULL && before != Py_None && !PyBytes_CheckExact(before)) {
+        PyErr_SetString(PyExc_TypeError, "a record is bytes or None");
+        error = -1;
+    } else if (before != NULL) {
+        if (before != Py_None)
+            more[1] -= PyBytes_GET_SIZE(before);
+        error = PyDict_SetItem(held, key, record);
+    }
     more[1] += PyBytes_GET_SIZE(record);
-    int error = PyDict_SetItem(held, key, record);
     Py_DECREF(record);
     return error;
+}
+
+/* Whether both columns are of one length and of bytes alone: no subclass, which might compare itself in Python while
+   they are read. */
+static int are_columns(PyObject *keys, PyObject *values) {
+    Py_ssize_t places = PySequence_Fast_GET_SIZE(keys);
+    if (places != PySequence_Fast_GET_SIZE(values)) {
+        PyErr_Format(PyExc_ValueError, "%zd keys have %zd values", places, PySequence_Fast_GET_SIZE(values));
+        return 0;
+    }
+    for (Py_ssize_t place = 0; place < places; place++)
+        if (!PyBytes_CheckExact(PySequence_Fast_GET_ITEM(keys, place)) ||
+            !PyBytes_CheckExact(PySequence_Fast_GET_ITEM(values, place))) {
+            PyErr_SetString(PyExc_TypeError, "keys and values are bytes");
+            return 0;
+        }
+    return 1;
 }
 
 static PyObject *octets_put_records(PyObject *module, PyObject *const *args, Py_ssize_t count) {
@@ -175,10 +200,10 @@ static PyObject *octets_put_records(PyObject *module, PyObject *const *args, Py_
     PyObject *keys = PySequence_Fast(args[1], "keys are a sequence");
     PyObject *values = keys == NULL ? NULL : PySequence_Fast(args[2], "values are a sequence");
     Py_ssize_t more[2] = {0, 0};
-    int error = values == NULL;
+    int error = values == NULL || !are_columns(keys, values);
     Py_ssize_t places = error ? 0 : PySequence_Fast_GET_SIZE(keys);
-    if (!error && places != PySequence_Fast_GET_SIZE(values)) {
-        PyErr_Format(PyExc_ValueError, "%zd keys have %zd values", places, PySequence_Fast_GET_SIZE(values));
+    if (places > 0 && number > UINT64_MAX - (uint64_t)(places - 1)) {
+        PyErr_SetString(PyExc_OverflowError, "a number that no record can hold");
         error = 1;
     }
     for (Py_ssize_t place = 0; place < places && !error; place++) {
@@ -240,7 +265,7 @@ static PyMethodDef functions[] = {
 static int module_exec(PyObject *module) {
     const uint32_t one = 1;
     if (*(const unsigned char *)&one != 1) {
-        PyErr_SetString(PyExc_ImportError, "this machine is not little-endian");
+        PyErr_SetString(PyExc_ModuleNotFoundError, "this machine is not little-endian");
         return -1;
     }
     fill_crc_table();

@@ -53,6 +53,7 @@ def layout_of(schema: Any) -> Layout:
         slot = fields[name].proto.slot
         places[name] = slot.offset
         kinds[slot.offset] = _kind_of(slot.type)
+    assert len({*places.values()}) == len(places), "fields of a union share a pointer"
     return Layout(bytes(kinds), places)
 
 

@@ -222,13 +222,17 @@ def test_no_key_is_nowhere(octets: Any) -> None:
         lambda octets: octets.crc32(b"", 0, "1"),
         lambda octets: octets.pack_items([b"a", 1]),
         lambda octets: octets.pack_items(1),
+        lambda octets: octets.pack_items([type("Bytes", (bytes,), {})(b"item")]),
         lambda octets: octets.unpack_items(b"", 0, 0),
         lambda octets: octets.unpack_items(bytes(8) + octets.pack_items([b"item"]), 0, 1, ()),
         lambda octets: octets.unpack_items(b"", "0", 0, []),
         lambda octets: octets.take_columns("a message of text", KINDS),
+        lambda octets: octets.take_columns(message_of({}), KINDS),
         lambda octets: octets.take_columns(bytes(message_of({})), None),
         lambda octets: octets.put_records({}, ["key"], [b""], 1),
         lambda octets: octets.put_records({}, [b"key"], [None], 1),
+        lambda octets: octets.put_records({}, [b"key"], [bytearray(b"value")], 1),
+        lambda octets: octets.put_records({}, [type("Bytes", (bytes,), {})(b"key")], [b"value"], 1),
         lambda octets: octets.put_records({}, [b"key"], [b""], "1"),
         lambda octets: octets.put_records((), [b"key"], [b""], 1),
         lambda octets: octets.are_within([1], b"", b""),
@@ -241,7 +245,30 @@ def test_what_is_no_bytes_is_refused(octets: Any, call: Callable[[Any], object])
         call(octets)
 
 
-@pytest.mark.parametrize("number", [-1, NUMBER_MAX + 1])
-def test_a_number_that_no_record_can_hold_is_refused(octets: Any, number: int) -> None:
-    with pytest.raises((OverflowError, struct.error)):
-        octets.put_records({}, [b"key"], [b"value"], number)
+@pytest.mark.parametrize("first", [-1, NUMBER_MAX, NUMBER_MAX + 1])
+def test_a_number_that_no_record_can_hold_is_refused(octets: Any, first: int) -> None:
+    held: dict[bytes, bytes | None] = {}
+    with pytest.raises(OverflowError):
+        octets.put_records(held, [b"a", b"b"], [b"value", b"value"], first)
+    assert held == {}
+    assert octets.put_records(held, [b"a", b"b"], [b"", b""], NUMBER_MAX - 1) == (2, 26)
+
+
+@pytest.mark.parametrize("column", [[b"a", "b"], [b"a", None]])
+def test_columns_that_are_not_all_bytes_change_nothing(octets: Any, column: list[Any]) -> None:
+    held: dict[bytes, bytes | None] = {b"a": b"record"}
+    for keys, values in ((column, [b"", b""]), ([b"a", b"b"], column)):
+        with pytest.raises(TypeError):
+            octets.put_records(held, keys, values, 1)
+    assert held == {b"a": b"record"}
+
+
+def test_a_checksum_counts_bytes_whatever_a_view_counts(octets: Any) -> None:
+    numbers = memoryview(b"abcdefgh").cast("I")
+    assert octets.crc32(numbers, 3, 1) == zlib.crc32(b"bcdefgh", 3)
+
+
+@pytest.mark.parametrize("size", [(1 << 16) - 1, 1 << 16, 1 << 20])
+def test_a_large_checksum_is_that_of_zlib(octets: Any, size: int) -> None:
+    data = bytes(range(256)) * (1 + size // 256)
+    assert octets.crc32(data[: size + 3], 5, 3) == zlib.crc32(data[3 : size + 3], 5)
