@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,20 +18,21 @@ from hypothesis import strategies as st
 from shardraft.octets import functions, plain
 from shardraft.octets.layouts import IN_BYTES, ITEMS_MAX, OF_OTHERS, OF_POINTERS
 
+IN_C = ("shardraft.octets.messages", "shardraft.octets.records")
+
 
 class InC:
     """The functions in C under one name, as ``plain`` has those in Python."""
 
     def __init__(self) -> None:
-        from shardraft.octets import messages, records
-
-        for module in (messages, records):
+        for name in IN_C:
+            module = import_module(name)
             vars(self).update({name: value for name, value in vars(module).items() if name in functions.__all__})
 
 
 try:
     BOTH: list[Any] = [plain, InC()]
-except ImportError:
+except ModuleNotFoundError:
     BOTH = [plain]
 KINDS = bytes((IN_BYTES, OF_POINTERS, OF_OTHERS, OF_POINTERS, IN_BYTES))
 NUMBER_MAX = 2**64 - 1
@@ -57,6 +62,30 @@ def message_of(fields: dict[int, bytes | list[bytes]], pointers: int = len(KINDS
 def test_a_compiled_tree_has_them_in_c() -> None:
     for name in functions.__all__:
         assert getattr(functions, name) is getattr(BOTH[-1], name)
+
+
+def chosen() -> Any:
+    """The module that chooses, run anew."""
+    spec = find_spec("shardraft.octets.functions")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("damaged", IN_C)
+def test_functions_in_c_that_cannot_be_loaded_are_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    for name in IN_C:
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**dict.fromkeys(functions.__all__, "in C")))
+    assert chosen().crc32 == "in C"
+    monkeypatch.setitem(sys.modules, damaged, SimpleNamespace())
+    with pytest.raises(ImportError, match="cannot import name"):
+        chosen()
+    monkeypatch.setitem(sys.modules, damaged, None)
+    assert chosen().crc32 is plain.crc32
 
 
 @given(st.binary(max_size=400), st.integers(0, 2**32 - 1), st.integers(0, 20))
@@ -235,6 +264,7 @@ def test_no_key_is_nowhere(octets: Any) -> None:
         lambda octets: octets.put_records({}, [type("Bytes", (bytes,), {})(b"key")], [b"value"], 1),
         lambda octets: octets.put_records({}, [b"key"], [b""], "1"),
         lambda octets: octets.put_records((), [b"key"], [b""], 1),
+        lambda octets: octets.put_records({b"key": 1}, [b"key"], [b""], 1),
         lambda octets: octets.are_within([1], b"", b""),
         lambda octets: octets.are_within([b""], None, b""),
         lambda octets: octets.are_within(None, b"", b""),
