@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from shardraft.errors import InvalidArgument
 from shardraft.kv.requests import STALE, ClientRequest
-from shardraft.wire.client import encode_request
+from shardraft.wire.client import add_request
 from shardraft_router.core.calls import Call, ReadCall
 from shardraft_router.core.checks import Given
 from shardraft_router.core.core import RouterCore
@@ -201,7 +201,7 @@ def _is_stale_read(call: Call) -> bool:
 
 def encode_all(requests: list[tuple[str, ClientRequest]]) -> list[tuple[str, bytes]]:
     """What is to be sent to each endpoint, in order."""
-    frames: dict[str, list[bytes]] = {}
+    pieces: dict[str, list[bytes]] = {}
     for endpoint, request in requests:
-        frames.setdefault(endpoint, []).append(encode_request(request))
-    return [(endpoint, b"".join(parts)) for endpoint, parts in frames.items()]
+        add_request(pieces.setdefault(endpoint, []), request)
+    return [(endpoint, b"".join(parts)) for endpoint, parts in pieces.items()]

@@ -9,7 +9,7 @@ from shardraft.errors import PartialWrite, ShardraftError
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT
 from shardraft.kv.requests import Consistency, LearnerPlace, MapRequest, StatusReply, StatusRequest
 from shardraft_router.admin import Admin
-from shardraft_router.core import Call, HostCall, Question, WriteCall, WriteGroup
+from shardraft_router.core import Call, HostCall, Question, WriteGroup
 from shardraft_router.core.checks import check_scan
 from shardraft_router.driver import Driver
 from shardraft_router.readings import Reading, reading_of
@@ -157,9 +157,12 @@ class Router:
         if not items:
             return {}
         deadline_us = deadline_us or await self._driver.take_turn(timeout_seconds)
-        group = self._core.write_many(PUT, list(items.items()), deadline_us)
+        group = self._core.put_many(list(items.keys()), list(items.values()), deadline_us)
         await desk.wait(group)
-        return _revisions(group)
+        revisions = group.revisions()
+        if revisions is None:
+            raise _partial_write(group)
+        return revisions
 
     async def batch(self, writes: Sequence[Put | Delete], *, timeout_seconds: float | None = None) -> tuple[int, ...]:
         """Apply all ``writes`` or none, in order; the revision of each.
@@ -273,18 +276,18 @@ def _error_of(call: Call) -> ShardraftError:
     return call.error
 
 
-def _revisions(group: WriteGroup) -> dict[bytes, int]:
-    """What became of each put; raises ``PartialWrite`` unless all were written."""
+def _partial_write(group: WriteGroup) -> PartialWrite:
+    """What became of each put, where not all were written."""
     written: dict[bytes, int] = {}
     not_applied: dict[bytes, ShardraftError] = {}
     unknown: dict[bytes, ShardraftError] = {}
-    for key, call in zip(group.keys, group.parts, strict=True):
-        assert isinstance(call, WriteCall)
-        if call.error is None:
-            written[key] = call.revision
-        else:
-            (not_applied if call.error.applied == "no" else unknown)[key] = call.error
-    if not_applied or unknown:
-        first = next(iter([*unknown.values(), *not_applied.values()]))
-        raise PartialWrite(written, not_applied, unknown) from first
-    return written
+    for key, outcome in zip(group.keys, group.outcomes, strict=True):
+        if isinstance(outcome, int):
+            written[key] = outcome
+            continue
+        error = outcome or group.error
+        assert error is not None, "a group is done when the outcome of every key is known"
+        (not_applied if error.applied == "no" else unknown)[key] = error
+    partial = PartialWrite(written, not_applied, unknown)
+    partial.__cause__ = next(iter([*unknown.values(), *not_applied.values()]))
+    return partial

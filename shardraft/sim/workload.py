@@ -163,7 +163,8 @@ class Workload:
         keys = dict.fromkeys(self._key() for _ in range(self._random.randrange(2, 6)))
         items = [(key, self._value()) for key in keys]
         started = self._started(task, tuple(self._operation(PUT, *item, ANY_REVISION) for item in items))
-        started.call = task.client.core.write_many(PUT, items, self._deadline_us(task))
+        names, values = zip(*items, strict=True)
+        started.call = task.client.core.put_many(names, values, self._deadline_us(task))
         return started
 
     def _begin_atomic(self, task: Task) -> Started:
@@ -217,9 +218,8 @@ class Workload:
         if isinstance(call, ReadCall):
             self._read_done(started, call)
         elif isinstance(call, WriteGroup):
-            for operation, part in zip(started.operations, call.parts, strict=True):
-                assert isinstance(part, WriteCall)
-                self._write_done(operation, part.error, part.revision)
+            for operation, outcome in zip(started.operations, call.outcomes, strict=True):
+                self._put_done(operation, call.error if outcome is None else outcome)
         elif isinstance(call, WriteCall):
             self._write_done(started.operations[0], call.error, call.revision)
         else:
@@ -241,6 +241,13 @@ class Workload:
             return
         self.counts.reads += 1
         self._returned(operation, value, None, revision)
+
+    def _put_done(self, operation: Operation, outcome: int | ShardraftError | None) -> None:
+        if isinstance(outcome, ShardraftError):
+            self._write_done(operation, outcome, 0)
+        else:
+            assert outcome is not None, "a group is done when the outcome of every key is known"
+            self._write_done(operation, None, outcome)
 
     def _write_done(self, operation: Operation, error: ShardraftError | None, revision: int) -> None:
         if isinstance(error, Conflict):
@@ -290,14 +297,11 @@ class Workload:
         del self._under_way[started]
         self.counts.cancelled += 1
         call = started.call
-        parts = call.parts if isinstance(call, WriteGroup) else ()
-        told = {place for place, part in enumerate(parts) if part.done}
+        outcomes = call.outcomes if isinstance(call, WriteGroup) else [None] * len(started.operations)
         applied = started.task.client.core.cancel(call)
-        for place, operation in enumerate(started.operations):
-            if place in told:
-                part = parts[place]
-                assert isinstance(part, WriteCall)
-                self._write_done(operation, part.error, part.revision)
+        for operation, outcome in zip(started.operations, outcomes, strict=True):
+            if outcome is not None:
+                self._put_done(operation, outcome)
             elif not isinstance(call, ReadCall):
                 self._failed(operation, applied)
         started.task.client.pump()

@@ -21,7 +21,7 @@ from shardraft.kv.requests import (
 )
 from shardraft.wire.reads import decode_read_request, encode_read_request
 from shardraft.wire.schema import MALFORMED, data_list, load, open_message
-from shardraft.wire.writes import decode_write_request, encode_write_request
+from shardraft.wire.writes import decode_write_request, pieces_of_write_request
 
 _FIXED_WORDS: Final = 24
 _CONSISTENCIES: Final = {int(consistency): consistency for consistency in Consistency}
@@ -38,10 +38,18 @@ class UnknownRequest(ProtocolError):
         self.request_id = request_id
 
 
+def add_request(pieces: list[bytes], request: ClientRequest) -> None:
+    """Add the pieces of one framed message. Many requests are joined at once, so that each byte is copied once."""
+    if isinstance(request, WriteRequest):
+        pieces += pieces_of_write_request(request)
+    else:
+        pieces.append(encode_request(request))
+
+
 def encode_request(request: ClientRequest) -> bytes:
     """One framed message of a single segment."""
     if isinstance(request, WriteRequest):
-        return encode_write_request(request)
+        return b"".join(pieces_of_write_request(request))
     if isinstance(request, ReadRequest):
         return encode_read_request(request)
     if isinstance(request, ScanRequest):

@@ -31,8 +31,8 @@ _WRITE: Final = 1
 """The union's number of a write, in requests and in replies alike."""
 
 
-def encode_write_request(request: WriteRequest) -> bytes:
-    """One framed message of a single segment."""
+def pieces_of_write_request(request: WriteRequest) -> tuple[bytes, bytes, bytes]:
+    """One framed message of a single segment, in pieces; the second is the payload, which may be large."""
     payload = request.payload
     size = len(payload)
     head = _REQUEST.pack(
@@ -48,7 +48,7 @@ def encode_write_request(request: WriteRequest) -> bytes:
         1,
         size << 3 | IN_BYTES,
     )
-    return head + payload + PADDING[-size & 7]
+    return head, payload, PADDING[-size & 7]
 
 
 def decode_write_request(message: bytes) -> WriteRequest | None:

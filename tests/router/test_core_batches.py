@@ -156,7 +156,7 @@ def test_keys_and_values_are_checked_before_anything_is_sent(
     with pytest.raises(error, match=text):
         seen.put(key, value)
     with pytest.raises(error, match=text):
-        seen.core.write_many(PUT, [(b"good", b"v"), (key, value)], seen.deadline())
+        seen.core.put_many([b"good", key], [b"v", value], seen.deadline())
     with pytest.raises(error, match=text):
         seen.core.write_atomic([(PUT, b"good", b"v", ANY_REVISION), (PUT, key, value, ANY_REVISION)], seen.deadline())
     seen.settle()
@@ -173,7 +173,7 @@ def test_the_longest_key_and_the_largest_value_pass() -> None:
 def test_many_puts_are_done_when_the_last_of_them_is() -> None:
     seen = World(FakeCluster(shards=4)).ready()
     seen.holding = True
-    group = seen.core.write_many(PUT, [(b"key %d" % number, b"v") for number in range(50)], seen.deadline())
+    group = seen.core.put_many([b"key %d" % number for number in range(50)], [b"v"] * 50, seen.deadline())
     seen.settle()
     requests, seen.outbox = seen.outbox, []
     assert len(requests) == 4

@@ -152,7 +152,7 @@ def test_a_batch_that_nobody_waits_for_is_not_sent_again() -> None:
 
 def test_cancelling_many_puts_leaves_none_behind() -> None:
     seen = World(FakeCluster(shards=1))
-    group = seen.core.write_many(PUT, [(b"%d" % number, b"v") for number in range(10)], seen.deadline())
+    group = seen.core.put_many([b"%d" % number for number in range(10)], [b"v"] * 10, seen.deadline())
     assert seen.core.cancel(group) == "no"
     seen.pass_time(1)
     assert seen.completed == []

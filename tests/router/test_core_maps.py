@@ -53,7 +53,7 @@ def count_map_requests(seen: World) -> list[str]:
 def test_calls_made_before_the_map_is_known_wait_for_it() -> None:
     seen = World(FakeCluster(shards=4))
     put = seen.put(b"key", b"value")
-    many = seen.core.write_many(PUT, [(key, key) for key in KEYS], seen.deadline())
+    many = seen.core.put_many(KEYS, KEYS, seen.deadline())
     atomic = seen.core.write_atomic(puts((b"{t}a", b"1"), (b"{t}b", b"2")), seen.deadline())
     seen.settle()
     assert all(call.done and call.error is None for call in (put, many, atomic))

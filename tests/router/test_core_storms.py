@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 
 import attrs
@@ -10,7 +11,7 @@ import pytest
 from shardraft.errors import NotLeader, Overloaded, ShardraftError, Unavailable
 from shardraft.kv.commands import ANY_REVISION, PUT
 from shardraft.kv.requests import ClientRequest
-from shardraft_router.core import AtomicCall, Call, RouterLimits, WriteCall
+from shardraft_router.core import AtomicCall, Call, RouterLimits, WriteCall, WriteGroup
 from tests.router.cluster import FakeCluster, World, at
 
 LIMITS = RouterLimits(
@@ -82,10 +83,15 @@ class Storm:
         value = b"%d" % len(self.calls)
         key = b"key %d" % self.random.randrange(40)
         deadline_us = self.seen.deadline(self.random.choice([0.05, 0.5, 3.0]))
-        if self.random.random() < 0.1:
+        draw = self.random.random()
+        if draw < 0.1:
+            keys = [b"key %d" % number for number in self.random.sample(range(40), 12)]
+            values = [b"%s.%d" % (value, place) for place in range(12)]
+            call: Call = self.seen.core.put_many(keys, values, deadline_us)
+        elif draw < 0.2:
             tagged = b"{%s}" % key
             write = (PUT, tagged, value, ANY_REVISION)
-            call: Call = self.seen.core.write_atomic([write, (PUT, tagged, b"", ANY_REVISION)], deadline_us)
+            call = self.seen.core.write_atomic([write, (PUT, tagged, b"", ANY_REVISION)], deadline_us)
         else:
             call = self.seen.core.write(PUT, key, value, ANY_REVISION, deadline_us)
         self.calls.append((value, call))
@@ -106,6 +112,18 @@ class Storm:
             if self.seen.core.cancel(call) == "no":
                 self.cancelled.append(value)
 
+    def each(self) -> Iterator[tuple[bytes, Call, ShardraftError | int | None]]:
+        """Every operation by its value, its call, and what the call says of it: an error, a revision, or nothing."""
+        for value, call in self.calls:
+            if isinstance(call, WriteGroup):
+                for place, outcome in enumerate(call.outcomes):
+                    yield b"%s.%d" % (value, place), call, outcome or call.error
+            elif isinstance(call, AtomicCall):
+                yield value, call, call.error or (call.revisions[0] if call.revisions else None)
+            else:
+                assert isinstance(call, WriteCall)
+                yield value, call, call.error or call.revision or None
+
     def subside(self) -> None:
         """Everything works again, and every deadline passes."""
         self.calm = True
@@ -125,17 +143,17 @@ def test_in_any_storm_what_is_said_of_an_operation_is_true_and_it_applies_at_mos
         storm.seen.cluster.answer(endpoint, request)
     outcomes = {"written": 0, "no": 0, "unknown": 0}
     cancelled = set(storm.cancelled)
-    for value, call in storm.calls:
+    for value, call, outcome in storm.each():
         assert call.done, "every call ends at the latest at its deadline"
         assert applied[value] <= 1, "no operation applies twice"
-        if call.error is not None:
-            outcomes[call.error.applied] += 1
-            assert call.error.applied == "unknown" or applied[value] == 0, "certainly not applied is certain"
-        elif value in cancelled:
-            assert applied[value] == 0, "a call that was dropped unsent never applies"
-        elif call.revisions if isinstance(call, AtomicCall) else isinstance(call, WriteCall) and call.revision:
+        if isinstance(outcome, ShardraftError):
+            outcomes[outcome.applied] += 1
+            assert outcome.applied == "unknown" or applied[value] == 0, "certainly not applied is certain"
+        elif outcome is not None:
             outcomes["written"] += 1
             assert applied[value] == 1, "acknowledged means applied"
+        elif value.partition(b".")[0] in cancelled:
+            assert applied[value] == 0, "a call that was dropped unsent never applies"
     assert outcomes["written"] > 50
     assert outcomes["unknown"] + outcomes["no"] > 5
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from shardraft.errors import ShardraftError
-from shardraft.kv.commands import ANY_REVISION, Batch, BatchCodec
+from shardraft.kv.commands import ANY_REVISION, PUT, Batch, BatchCodec
 from shardraft.kv.requests import ClientReply
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import ShardId
-from shardraft_router.core.calls import AtomicCall, WriteCall
+from shardraft_router.core.calls import AtomicCall, PutsCall, WriteCall, WriteGroup
 from shardraft_router.core.links import Link
 from shardraft_router.core.sessions import Session
 
 NO_POSITIONS: Final[Sequence[int]] = ()
+_PUTS: Final = bytes([PUT])
+
+BatchCalls: TypeAlias = Sequence[WriteCall | PutsCall] | Sequence[AtomicCall]
+"""What one batch carries: coalesced calls, or one that is all or nothing."""
 
 
 class BatchOwner(Protocol):
@@ -28,23 +32,24 @@ class BatchOwner(Protocol):
 class FrozenBatch:
     """Operations that keep one identity, (``session``, ``sequence``, position), through every retry.
 
-    ``calls`` are coalesced puts and deletes, or one ``AtomicCall``. ``regrouped``: it is a piece of a batch
-    that met a change of the map; ``positions`` then names its operations, unless it is the whole.
+    ``calls`` are coalesced puts and deletes, or one ``AtomicCall``; ``operations`` is how many operations they are.
+    ``regrouped``: it is a piece of a batch that met a change of the map; ``positions`` then names its operations,
+    unless it is the whole.
     ``under_way``: an attempt is sent and not answered. ``maybe_applied``: some attempt ended with an unknown
     outcome, so that only a result from the session table can make any operation of it certain. ``cause`` is
     the last refusal.
     """
 
     __slots__ = (
-        "calls", "cause", "lane", "maybe_applied", "payload", "positions", "regrouped", "sent_us", "sequence",
-        "session", "under_way",
+        "calls", "cause", "lane", "maybe_applied", "operations", "payload", "positions", "regrouped", "sent_us",
+        "sequence", "session", "under_way",
     )  # fmt: skip
 
     def __init__(
         self,
         session: Session,
         sequence: int,
-        calls: Sequence[WriteCall] | Sequence[AtomicCall],
+        calls: BatchCalls,
         positions: Sequence[int],
         lane: BatchOwner,
     ) -> None:
@@ -55,6 +60,7 @@ class FrozenBatch:
         self.regrouped = False
         self.lane = lane
         self.payload = b""
+        self.operations = 0
         self.under_way = False
         self.maybe_applied = False
         self.cause: ShardraftError | None = None
@@ -81,11 +87,8 @@ class FrozenBatch:
         if isinstance(first, AtomicCall):
             kinds, keys, values, conditions = first.kinds, first.keys, first.values, first.conditions
         else:
-            calls: Sequence[WriteCall] = self.calls  # type: ignore[assignment]  # All are of the first one's class.
-            kinds = bytes([call.kind for call in calls])
-            keys = [call.key for call in calls]
-            values = [call.value for call in calls]
-            conditions = [call.condition for call in calls]
+            kinds, keys, values, conditions = _columns(self.calls)
+        self.operations = len(kinds)
         if conditions.count(ANY_REVISION) == len(conditions):
             conditions = ()
         session = self.session
@@ -110,7 +113,41 @@ class FrozenBatch:
         )
 
 
-def freeze(session: Session, calls: Sequence[WriteCall] | Sequence[AtomicCall], lane: BatchOwner) -> FrozenBatch:
+def _columns(calls: BatchCalls) -> tuple[bytes, list[bytes], list[bytes], list[int]]:
+    """Kinds, keys, values and conditions of all operations, in order."""
+    kinds = bytearray()
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    conditions: list[int] = []
+    for call in calls:
+        if isinstance(call, WriteCall):
+            kinds.append(call.kind)
+            keys.append(call.key)
+            values.append(call.value)
+            conditions.append(call.condition)
+        else:
+            assert isinstance(call, PutsCall)
+            kinds += _PUTS * len(call.keys)
+            keys += call.keys
+            values += call.values
+            conditions += [ANY_REVISION] * len(call.keys)
+    return bytes(kinds), keys, values, conditions
+
+
+def singles(calls: BatchCalls) -> list[WriteCall]:
+    """A call for each operation of what was coalesced."""
+    divided: list[WriteCall] = []
+    for call in calls:
+        if isinstance(call, PutsCall):
+            assert isinstance(call.group, WriteGroup)
+            divided += call.group.divide(call)
+        else:
+            assert isinstance(call, WriteCall)
+            divided.append(call)
+    return divided
+
+
+def freeze(session: Session, calls: BatchCalls, lane: BatchOwner) -> FrozenBatch:
     """Give ``calls`` the next sequence of ``session``; from here on they are sent."""
     for call in calls:
         call.sent = True
@@ -128,8 +165,8 @@ def regroup(batch: FrozenBatch, shard_map: ShardMap) -> dict[ShardId, FrozenBatc
         owners = {shard_map.shard_of(key).shard for key in first.keys}
         return {owners.pop(): _piece(batch, batch.calls, NO_POSITIONS)} if len(owners) == 1 else None
     members: dict[ShardId, tuple[list[WriteCall], list[int]]] = {}
+    batch.calls = singles(batch.calls)
     for place, call in enumerate(batch.calls):
-        assert isinstance(call, WriteCall)
         if not call.done:
             calls, positions = members.setdefault(shard_map.shard_of(call.key).shard, ([], []))
             calls.append(call)
@@ -142,9 +179,7 @@ def regroup(batch: FrozenBatch, shard_map: ShardMap) -> dict[ShardId, FrozenBatc
     }
 
 
-def _piece(
-    batch: FrozenBatch, calls: Sequence[WriteCall] | Sequence[AtomicCall], positions: Sequence[int]
-) -> FrozenBatch:
+def _piece(batch: FrozenBatch, calls: BatchCalls, positions: Sequence[int]) -> FrozenBatch:
     piece = FrozenBatch(batch.session, batch.sequence, calls, positions, batch.lane)
     piece.maybe_applied, piece.cause, piece.regrouped = batch.maybe_applied, batch.cause, True
     return piece

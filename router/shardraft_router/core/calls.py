@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from shardraft.errors import ShardraftError
+from shardraft.kv.commands import ANY_REVISION, PUT
 from shardraft.kv.requests import ClientReply, ClientRequest, Consistency
 
 Certainty: TypeAlias = Literal["no", "unknown"]
@@ -42,14 +43,22 @@ class Call:
 class WriteCall(Call):
     """One put or delete. ``key`` is the user's key until the call is routed, then the routing key.
 
-    Once done without error, ``revision`` is the operation's; 0 says that a delete found no key.
+    Once done without error, ``revision`` is the operation's; 0 says that a delete found no key. ``place`` is its place
+    in a ``WriteGroup``.
     """
 
-    __slots__ = ("condition", "key", "kind", "revision", "value")
+    __slots__ = ("condition", "key", "kind", "place", "revision", "value")
 
     # Spelled out rather than calling Call.__init__: this runs once per operation.
     def __init__(
-        self, kind: int, key: bytes, value: bytes, condition: int, deadline_us: int, group: Group | None
+        self,
+        kind: int,
+        key: bytes,
+        value: bytes,
+        condition: int,
+        deadline_us: int,
+        group: Group | None = None,
+        place: int = 0,
     ) -> None:
         self.kind = kind
         self.key = key
@@ -62,6 +71,25 @@ class WriteCall(Call):
         self.error: ShardraftError | None = None
         self.waiter: object = None
         self.revision = 0
+        self.place = place
+
+
+class PutsCall(Call):
+    """Puts of one ``WriteGroup`` that lie in one shard, as columns: routing ``keys``, ``values``, ``places`` in it.
+
+    ``size_bytes`` is that of keys and values. Once all are written, the first is at ``first_revision`` and each
+    further one at the next. Whatever befalls only some of them befalls the calls that the group divides it into.
+    """
+
+    __slots__ = ("first_revision", "keys", "places", "size_bytes", "values")
+
+    def __init__(self, group: WriteGroup) -> None:
+        super().__init__(group.deadline_us, group)
+        self.keys: list[bytes] = []
+        self.values: list[bytes] = []
+        self.places: list[int] = []
+        self.size_bytes = 0
+        self.first_revision = 0
 
 
 class AtomicCall(Call):
@@ -189,13 +217,52 @@ class Group(Call):
 
 
 class WriteGroup(Group):
-    """Puts that were asked for together, each on its own: ``parts[i]`` is the put of ``keys[i]``, a user's key."""
+    """Puts that were asked for together, each on its own: user ``keys``, and their ``values`` until they are routed.
 
-    __slots__ = ("keys",)
+    ``outcomes`` has for each key its revision, or its error, or None while neither is known; ``any_failed`` says
+    whether an error is among them. A group that failed before it had parts has an ``error`` of its own instead.
+    """
 
-    def __init__(self, keys: Sequence[bytes], deadline_us: int) -> None:
+    __slots__ = ("any_failed", "keys", "outcomes", "values")
+
+    def __init__(self, keys: Sequence[bytes], values: Sequence[bytes], deadline_us: int) -> None:
         super().__init__(deadline_us)
         self.keys = keys
+        self.values = values
+        self.outcomes: list[int | ShardraftError | None] = [None] * len(keys)
+        self.any_failed = False
+
+    def part_done(self, part: Call) -> bool:
+        outcomes = self.outcomes
+        self.any_failed |= part.error is not None
+        if isinstance(part, PutsCall):
+            revision = part.first_revision
+            for place in part.places:
+                outcomes[place] = revision if part.error is None else part.error
+                revision += 1
+        else:
+            assert isinstance(part, WriteCall), "only puts are parts of such a group"
+            outcomes[part.place] = part.revision if part.error is None else part.error
+        return super().part_done(part)
+
+    def revisions(self) -> dict[bytes, int] | None:
+        """The revisions of all keys, once done; None unless all were written."""
+        if self.any_failed or self.error is not None:
+            return None
+        return dict(zip(self.keys, self.outcomes, strict=True))  # type: ignore[arg-type]  # None of them is an error.
+
+    def divide(self, part: PutsCall) -> list[WriteCall]:
+        """A call for each put of ``part``, which they take the place of."""
+        singles: list[WriteCall] = []
+        for key, value, place in zip(part.keys, part.values, part.places, strict=True):
+            single = WriteCall(PUT, key, value, ANY_REVISION, part.deadline_us, self, place)
+            single.sent, single.done, single.error = part.sent, part.done, part.error
+            singles.append(single)
+        if not part.done:
+            part.done = True
+            self.parts = [*(other for other in self.parts if other is not part), *singles]
+            self.remaining += len(singles) - 1
+        return singles
 
 
 class ReadGroup(Group):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from shardraft.errors import InvalidArgument, ProtocolError, TooLarge, Unavailable
-from shardraft.kv.commands import ANY_REVISION, BatchCodec
+from shardraft.kv.commands import BatchCodec
 from shardraft.kv.requests import STALE, ClientReply, Consistency, LearnerPlace, MapReply
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import HostId
@@ -92,9 +92,7 @@ class RouterCore:
 
     # --- calls
 
-    def write(
-        self, kind: int, key: Given, value: Given, condition: int, deadline_us: int, group: WriteGroup | None = None
-    ) -> WriteCall:
+    def write(self, kind: int, key: Given, value: Given, condition: int, deadline_us: int) -> WriteCall:
         """Put or delete a key. Raises TypeError, InvalidArgument or TooLarge for what cannot be sent."""
         limits = self.limits
         if not isinstance(key, bytes) or not 0 < len(key) <= limits.key_bytes_max:
@@ -105,21 +103,21 @@ class RouterCore:
         if deadline_us < self._exchange.expiry_us:
             self._exchange.expiry_us = deadline_us
         if lanes is None:
-            call = WriteCall(kind, key, value, condition, deadline_us, group)
+            call = WriteCall(kind, key, value, condition, deadline_us)
             self._unmapped.append(call)
             return call
         shard, routing = lanes.shard_map.locate(key)
-        call = WriteCall(kind, routing, value, condition, deadline_us, group)
+        call = WriteCall(kind, routing, value, condition, deadline_us)
         lanes.writes[shard.shard].submit(call)
         return call
 
-    def write_many(self, kind: int, items: Sequence[tuple[Given, Given]], deadline_us: int) -> WriteGroup:
-        """Put or delete keys, each on its own; at least one. Nothing is sent unless every key and value is good."""
-        for key, value in items:
+    def put_many(self, keys: Sequence[Given], values: Sequence[Given], deadline_us: int) -> WriteGroup:
+        """Put ``values`` under as many ``keys``, at least one, each on its own. Nothing is sent unless all are good."""
+        for key, value in zip(keys, values, strict=True):
             check_key(key, self.limits)
             check_value(value, self.limits)
-        group = WriteGroup([key for key, _ in items], deadline_us)
-        group.adopt([self.write(kind, key, value, ANY_REVISION, deadline_us, group) for key, value in items])
+        group = WriteGroup(keys, values, deadline_us)
+        self._start(group)
         return group
 
     def write_atomic(self, writes: Sequence[tuple[int, Given, Given, int]], deadline_us: int) -> AtomicCall:
@@ -211,7 +209,7 @@ class RouterCore:
         call.done = True
         for part in parts:
             part.done = True
-        self._exchange.cancelled += len(parts)
+        self._exchange.cancelled += len(call.keys) if isinstance(call, WriteGroup) else len(parts)
         if self._exchange.cancelled >= self.limits.cancelled_calls_max:
             self._sweep()
         return "unknown" if sent else "no"
@@ -228,7 +226,9 @@ class RouterCore:
     def _map_call(self, call: Call, lanes: Lanes) -> None:
         """Route a call that has user keys."""
         if isinstance(call, ReadGroup):
-            lanes.route_group(call)
+            lanes.route_reads(call)
+        elif isinstance(call, WriteGroup):
+            lanes.route_puts(call)
         else:
             to_routing_keys(call, lanes.shard_map)
             lanes.route(call)

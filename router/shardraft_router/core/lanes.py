@@ -8,8 +8,18 @@ from shardraft.errors import InvalidArgument
 from shardraft.kv.requests import STALE, Consistency
 from shardraft.shards.shard_map import ShardMap
 from shardraft.types import ShardId
-from shardraft_router.core.batches import FrozenBatch, regroup
-from shardraft_router.core.calls import AtomicCall, Call, Certainty, PageCall, ReadCall, ReadGroup, WriteCall
+from shardraft_router.core.batches import FrozenBatch, regroup, singles
+from shardraft_router.core.calls import (
+    AtomicCall,
+    Call,
+    Certainty,
+    PageCall,
+    PutsCall,
+    ReadCall,
+    ReadGroup,
+    WriteCall,
+    WriteGroup,
+)
 from shardraft_router.core.exchange import Exchange, Stray
 from shardraft_router.core.links import Links
 from shardraft_router.core.pacing import Pacing
@@ -75,6 +85,8 @@ class Lanes:
             return
         elif isinstance(stray, WriteCall):
             self.writes[self.shard_map.shard_of(stray.key).shard].submit(stray)
+        elif isinstance(stray, PutsCall):
+            self._route_puts(stray)
         elif isinstance(stray, AtomicCall):
             self._route_atomic(stray)
         elif isinstance(stray, ReadCall):
@@ -98,6 +110,14 @@ class Lanes:
         batch.session.divide(batch.sequence, len(pieces))
         for shard, piece in pieces.items():
             self.writes[shard].accept(piece)
+
+    def _route_puts(self, call: PutsCall) -> None:
+        owners = {self.shard_map.shard_of(key).shard for key in call.keys}
+        if len(owners) == 1:
+            self.writes[owners.pop()].submit(call)
+            return
+        for single in singles((call,)):
+            self.route(single)
 
     def _route_atomic(self, call: AtomicCall) -> None:
         owners = {self.shard_map.shard_of(key).shard for key in call.keys}
@@ -124,8 +144,31 @@ class Lanes:
         for part in parts:
             self._route_read(part)
 
-    def route_group(self, group: ReadGroup) -> None:
-        """Divide a group of *user* keys into parts of one shard each."""
+    def route_puts(self, group: WriteGroup) -> None:
+        """Divide puts of *user* keys into parts of one shard each, none larger than a batch may be."""
+        shard_map, limits = self.shard_map, self._exchange.limits
+        bytes_max, operations_max = limits.coalesced_bytes_max, limits.batch_operations_max
+        filling: dict[ShardId, PutsCall] = {}
+        parts: list[tuple[WriteLane, PutsCall]] = []
+        for place, key in enumerate(group.keys):
+            value = group.values[place]
+            owner, routing = shard_map.locate(key)
+            size = len(routing) + len(value)
+            part = filling.get(owner.shard)
+            if part is None or part.size_bytes + size > bytes_max or len(part.keys) >= operations_max:
+                part = filling[owner.shard] = PutsCall(group)
+                parts.append((self.writes[owner.shard], part))
+            part.keys.append(routing)
+            part.values.append(value)
+            part.places.append(place)
+            part.size_bytes += size
+        group.values = ()
+        group.adopt([part for _, part in parts])
+        for lane, part in parts:
+            lane.submit(part)
+
+    def route_reads(self, group: ReadGroup) -> None:
+        """Divide reads of *user* keys into parts of one shard each."""
         shard_map = self.shard_map
         keys_max = self._exchange.limits.read_keys_max
         by_owner: dict[ShardId, list[bytes]] = {}

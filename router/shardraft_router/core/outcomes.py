@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import copy
 from typing import Final
 
@@ -16,8 +16,8 @@ from shardraft.errors import (
     Unimplemented,
 )
 from shardraft.kv.commands import BatchResult, Outcome
-from shardraft_router.core.batches import FrozenBatch
-from shardraft_router.core.calls import AtomicCall, Call, Certainty, WriteCall
+from shardraft_router.core.batches import BatchCalls, FrozenBatch
+from shardraft_router.core.calls import AtomicCall, Call, Certainty, PutsCall, WriteCall
 from shardraft_router.core.exchange import NEVER_US, Exchange, deadline_exceeded
 
 FINAL_ERRORS: Final = (InvalidArgument, TooLarge, PermissionDenied, Unimplemented)
@@ -40,7 +40,7 @@ def check_result(batch: FrozenBatch, result: BatchResult) -> None:
     """Raise ``ProtocolError`` unless ``result`` can be the result of ``batch``."""
     first = batch.calls[0]
     is_atomic = isinstance(first, AtomicCall)
-    operations = len(first.keys) if isinstance(first, AtomicCall) else len(batch.calls)
+    operations = batch.operations
     outcomes = result.outcomes
     conflicts = outcomes.count(_CONFLICT)
     # Only a conflict or a key outside the shard can abort the other operations of an atomic batch.
@@ -54,10 +54,16 @@ def check_result(batch: FrozenBatch, result: BatchResult) -> None:
         raise ProtocolError(ErrorCode.INVALID_ARGUMENT, f"a result that does not fit its {operations} operations")
 
 
-def complete_all(calls: Sequence[WriteCall], revision: int, exchange: Exchange) -> None:
+def complete_all(calls: BatchCalls, revision: int, exchange: Exchange) -> None:
     """Complete each of ``calls`` as written, with consecutive revisions; the hot end of the hot path."""
     completed = exchange.completed
     for call in calls:
+        if isinstance(call, PutsCall):
+            call.first_revision = revision
+            exchange.complete(call)
+            revision += len(call.keys)
+            continue
+        assert isinstance(call, WriteCall)
         if not call.done:
             call.revision = revision
             if call.group is None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from shardraft.errors import (
     Conflict,
@@ -15,8 +14,8 @@ from shardraft.errors import (
 )
 from shardraft.kv.commands import BatchResult, Outcome
 from shardraft.kv.requests import ClientReply, ErrorReply, WriteReply, WriteRequest
-from shardraft_router.core.batches import FrozenBatch, freeze
-from shardraft_router.core.calls import AtomicCall, WriteCall
+from shardraft_router.core.batches import BatchCalls, FrozenBatch, freeze, singles
+from shardraft_router.core.calls import AtomicCall, PutsCall, WriteCall
 from shardraft_router.core.exchange import Exchange
 from shardraft_router.core.links import Link
 from shardraft_router.core.outcomes import (
@@ -35,6 +34,10 @@ _WRITTEN: Final = int(Outcome.WRITTEN)
 _CONFLICT: Final = int(Outcome.CONFLICT)
 _WRONG_SHARD: Final = int(Outcome.WRONG_SHARD)
 _MISSING: Final = int(Outcome.MISSING)
+
+
+Writing: TypeAlias = WriteCall | PutsCall | AtomicCall
+"""A call that waits to become part of a batch."""
 
 
 class WriteLane:
@@ -60,7 +63,7 @@ class WriteLane:
         self._sessions = sessions
         self._exchange = exchange
         self.session: Session = sessions.fresh()
-        self.pending: list[WriteCall | AtomicCall] = []
+        self.pending: list[Writing] = []
         self.waiting: list[FrozenBatch] = []
         self.unsettled: dict[int, FrozenBatch] = {}
         """Frozen batches by object id, in order of freezing; the waiting ones included."""
@@ -70,7 +73,7 @@ class WriteLane:
 
     # --- sending
 
-    def submit(self, call: WriteCall | AtomicCall) -> None:
+    def submit(self, call: Writing) -> None:
         """Take a routed call; it goes with the next flush that has room."""
         self.pending.append(call)
         if not self.queued:
@@ -125,12 +128,12 @@ class WriteLane:
         self.unsettled[id(batch)] = batch
         return batch
 
-    def _take_pending(self) -> Sequence[WriteCall] | Sequence[AtomicCall]:
+    def _take_pending(self) -> BatchCalls:
         """The calls of the next batch: one atomic call, or as many others as one batch may hold."""
         limits = self._exchange.limits
         pending = self.pending
-        calls: list[WriteCall] = []
-        size = place = 0
+        calls: list[WriteCall | PutsCall] = []
+        size = operations = place = 0
         for place, call in enumerate(pending):  # How far the loop came is used after it.
             if call.done:
                 continue
@@ -139,8 +142,13 @@ class WriteLane:
                     break
                 del pending[: place + 1]
                 return (call,)
-            size += len(call.key) + len(call.value)
-            if calls and (size > limits.coalesced_bytes_max or len(calls) >= limits.batch_operations_max):
+            if isinstance(call, WriteCall):
+                size += len(call.key) + len(call.value)
+                operations += 1
+            else:
+                size += call.size_bytes
+                operations += len(call.keys)
+            if calls and (size > limits.coalesced_bytes_max or operations > limits.batch_operations_max):
                 break
             calls.append(call)
         else:
@@ -152,9 +160,9 @@ class WriteLane:
         exchange = self._exchange
         self.under_way += 1
         batch.under_way = True
-        self.pace.sent(len(batch.calls), now_us)
+        self.pace.sent(batch.operations, now_us)
         if batch.cause is not None:
-            exchange.writes_retried += len(batch.calls)
+            exchange.writes_retried += batch.operations
         request = WriteRequest(
             exchange.take_request_id(),
             self.route.shard.shard,
@@ -192,7 +200,7 @@ class WriteLane:
         assert batch.under_way, "an attempt ended twice"
         batch.under_way = False
         self.under_way -= 1
-        self.pace.ended(len(batch.calls))
+        self.pace.ended(batch.operations)
 
     def _refused(self, batch: FrozenBatch, link: Link, error: ShardraftError, now_us: int) -> None:
         batch.cause = error
@@ -261,7 +269,7 @@ class WriteLane:
             self._take_atomic_result(batch, first, result)
         elif outcomes.count(_WRITTEN) == len(outcomes) and not result.revisions:
             self._settle(batch)
-            complete_all(batch.calls, result.first_revision, self._exchange)  # type: ignore[arg-type]
+            complete_all(batch.calls, result.first_revision, self._exchange)
         else:
             self._take_mixed_result(batch, result)
 
@@ -269,8 +277,8 @@ class WriteLane:
         found = iter(result.found_revisions)
         moved: list[WriteCall] = []
         positions: list[int] = []
-        for place, (call, outcome) in enumerate(zip(batch.calls, result.outcomes, strict=True)):
-            assert isinstance(call, WriteCall)
+        batch.calls = calls = singles(batch.calls)
+        for place, (call, outcome) in enumerate(zip(calls, result.outcomes, strict=True)):
             if outcome == _CONFLICT:
                 self._exchange.fail(call, self._conflict(next(found)))
             elif outcome == _WRONG_SHARD:
@@ -331,7 +339,7 @@ class WriteLane:
             self.waiting.remove(batch)
             self._settle(batch)
 
-    def drain(self) -> list[WriteCall | AtomicCall | FrozenBatch]:
+    def drain(self) -> list[Writing | FrozenBatch]:
         """The map changed: everything that is not under way, to be routed anew."""
         left = [*self.waiting, *self.pending]
         for batch in self.waiting:
