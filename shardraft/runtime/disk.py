@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final
 
 import trio
@@ -18,6 +18,8 @@ from shardraft.runtime.log_commits import Job
 
 STOP_SECONDS_MAX: Final = 5.0
 """A thread that still works after this long hangs in a write that its disk does not finish."""
+REST_SECONDS: Final = 60.0
+"""Without a job for so long a thread is at rest: longer than what was applied stays unflushed (``host.flushing``)."""
 CallSoon = Callable[[Callable[[], None]], object]
 """Has something called on the loop soon; may be called on any thread."""
 
@@ -26,11 +28,22 @@ class DiskThread:
     """One dedicated thread that runs jobs in order and brings each result back to the loop.
 
     Any exception of a job is fatal: after a failed sync the next one lies. ``on_failure`` then hears it, on
-    the loop, and no further job runs.
+    the loop, and no further job runs. Once there was no job for ``rest_seconds``, ``at_rest`` is called until it
+    returns False or a job comes: it does a little of what can wait, at most some ten milliseconds.
     """
 
-    def __init__(self, name: str, on_failure: Callable[[BaseException], None], call_soon: CallSoon) -> None:
+    def __init__(
+        self,
+        name: str,
+        on_failure: Callable[[BaseException], None],
+        call_soon: CallSoon,
+        *,
+        at_rest: Callable[[], bool] | None = None,
+        rest_seconds: float = REST_SECONDS,
+    ) -> None:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._at_rest = at_rest
+        self._rest_seconds = rest_seconds
         self._on_failure = on_failure
         self._call_soon = call_soon
         self._token = trio.lowlevel.current_trio_token()
@@ -49,7 +62,7 @@ class DiskThread:
 
     def _run(self) -> None:
         try:
-            while (job := self._queue.get()) is not None:
+            while (job := self._next_job()) is not None:
                 self._call_soon(job())
         except BaseException as error:  # Whatever it is, the process must not go on.
             failure = error
@@ -57,6 +70,16 @@ class DiskThread:
                 self._token.run_sync_soon(self._on_failure, failure)  # Also when the loop takes no turn any more.
             except trio.RunFinishedError:
                 pass  # The process ends, and nobody waits for this any more.
+
+    def _next_job(self) -> Job | None:
+        if self._at_rest is None:
+            return self._queue.get()
+        try:
+            return self._queue.get(timeout=self._rest_seconds)
+        except Empty:
+            while self._queue.empty() and self._at_rest():
+                pass
+        return self._queue.get()
 
 
 def as_storage_error(error: BaseException) -> StorageError:

@@ -6,7 +6,7 @@ State environment::
                  b"replica" | shard u32 BE    -> this host's replica of the shard, or its tombstone
     machines     shard u32 BE                     -> ``wire.stored`` machine state
     keys         shard u32 BE | routing key       -> the key's record (``kv.records``)
-    run0 .. run7 the same, empty for a deletion: flushes not merged into ``keys`` yet (``runs``)
+    run0 ..      the same, empty for a deletion: flushes not merged into ``keys`` yet (``runs``)
 
 Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in records are
 little-endian. A *base* is the entry just before the first that the log holds. Every record begins
@@ -46,8 +46,10 @@ _BASE: Final = struct.Struct("<IBBHQQ")
 _FORMAT_BODY: Final = struct.Struct("<BBH8s")
 _FORMAT: Final = struct.Struct("<IBBH8s")
 FORMAT_BYTES: Final = _FORMAT.size
-_RUNS_BODY: Final = struct.Struct("<BBH8s")
-_RUNS: Final = struct.Struct("<IBBH8s")
+_RUNS_HEAD: Final = struct.Struct("<BBH")
+_RUNS_AT: Final = _CHECKSUM.size + _RUNS_HEAD.size
+_RUNS_FIELD_BYTES: Final = 8
+"""The numbers of up to eight runs are filled up to eight; more follow as they are."""
 _REPLICA_BODY: Final = struct.Struct("<BBHI")
 _REPLICA: Final = struct.Struct("<IBBHI")
 
@@ -86,7 +88,7 @@ def check_format(record: bytes, purpose: bytes) -> None:
 
 def encode_runs(runs: tuple[int, ...]) -> bytes:
     """Which runs hold flushed records, the newest first (``storage.runs``)."""
-    body = _RUNS_BODY.pack(FORMAT_VERSION, _RUNS_KIND, len(runs), bytes(runs))
+    body = _RUNS_HEAD.pack(FORMAT_VERSION, _RUNS_KIND, len(runs)) + bytes(runs).ljust(_RUNS_FIELD_BYTES, b"\0")
     return _CHECKSUM.pack(crc32(body)) + body
 
 
@@ -94,9 +96,9 @@ def decode_runs(record: bytes | None) -> tuple[int, ...]:
     """The runs of ``encode_runs``, none before the first flush; raises ``StorageError``."""
     if record is None:
         return ()
-    _check(record, _RUNS.size, _RUNS_KIND, "list of runs")
-    _, _, _, count, runs = _RUNS.unpack(record)
-    return tuple(runs[:count])
+    count = int.from_bytes(record[6:_RUNS_AT], "little")
+    _check(record, _RUNS_AT + max(count, _RUNS_FIELD_BYTES), _RUNS_KIND, "list of runs")
+    return tuple(record[_RUNS_AT : _RUNS_AT + count])
 
 
 def encode_replica(replica: ReplicaId, *, is_removed: bool) -> bytes:

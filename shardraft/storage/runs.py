@@ -27,10 +27,11 @@ Row: TypeAlias = tuple[bytes, Record]
 RunNumbers: TypeAlias = tuple[int, ...]
 """The runs there are, the newest first."""
 
-RUNS_MAX: Final = 8
+RUNS_MAX: Final = 16
 RUN_NAMES: Final = tuple(b"run%d" % number for number in range(RUNS_MAX))
-MERGED_RUNS: Final = 4
-"""So many runs are merged together. Every read of an old key looks into all runs, so they are few."""
+MERGED_RUNS: Final = 8
+"""So many runs are merged together: each page of the keys that they change then takes up as many of their records as
+there are. Every read of an old key looks into all runs, so they are few."""
 MERGE_RECORDS_MAX: Final = 2048
 """Records merged in one transaction: 8 MiB of dirtied pages if each has its own, some 5 ms of work."""
 DELETED: Final = b""

@@ -70,7 +70,7 @@ _record_of: Final = itemgetter(1)
 
 
 class StateEnvironment(Environment):
-    """``commit``, ``save_shard_map`` and ``replace_shard`` belong to the state's thread; the rest to any."""
+    """What writes or merges belongs to the state's thread, what reads to any."""
 
     def __init__(self, path: Path, map_bytes: int, *, create: bool = False) -> None:
         super().__init__(path, b"state", DATABASES, map_bytes, create=create, made_at_need=RUN_NAMES)
@@ -136,6 +136,18 @@ class StateEnvironment(Environment):
             self._has_to_merge()
             self._merge()
         return (min(set(range(RUNS_MAX)) - set(self._runs)), *self._runs)
+
+    def merge_at_rest(self) -> bool:
+        """Merge a piece of whatever runs there are, with a pause before it; whether there is more to merge.
+
+        For times in which nothing is written: reads of old keys then look into one database.
+        """
+        if not self._merging:
+            self._merging, self._merged_to = self._runs, b""
+        if self._merging:
+            self._pace.begin_transaction()
+            self._merge()
+        return bool(self._runs)
 
     def _has_to_merge(self) -> bool:
         if not self._merging and len(self._runs) >= MERGED_RUNS:

@@ -179,6 +179,10 @@ class DiskStore:
     def commit_state(self, batch: StateBatch) -> None:
         self._state.commit(batch)
 
+    def merge_at_rest(self) -> bool:
+        """Merge a piece of what was flushed; whether there is more. Belongs to the state's thread."""
+        return self._state.merge_at_rest()
+
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
         return self._state.scan(shard, start, end, entries_max)
 

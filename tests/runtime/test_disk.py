@@ -67,3 +67,42 @@ async def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(monkeypat
     thread.submit(lambda: answers.wait() and (lambda: None))
     assert not await thread.stop()
     answers.set()
+
+
+async def test_at_rest_a_thread_does_what_can_wait_until_none_is_left_or_a_job_comes() -> None:
+    steps: list[str] = []
+    rested, went_on = trio.Event(), threading.Event()
+    call_soon = soon()
+
+    def at_rest() -> bool:
+        steps.append("rest")
+        if steps.count("rest") == 2:
+            call_soon(rested.set)
+            went_on.wait()
+        return len(steps) < 5
+
+    thread = DiskThread("disk", unreached, call_soon, at_rest=at_rest, rest_seconds=0.001)
+    await rested.wait()
+    done = trio.Event()
+    thread.submit(lambda: steps.append("job") or done.set)  # type: ignore[func-returns-value]
+    went_on.set()
+    await done.wait()
+    assert steps[:3] == ["rest", "rest", "job"], "a job waits for no more than one piece"
+    assert await thread.stop()
+
+
+async def test_a_failure_at_rest_is_a_failure_of_the_disk() -> None:
+    failures: list[BaseException] = []
+    failed = trio.Event()
+
+    def at_rest() -> bool:
+        raise OSError("no more")
+
+    def on_failure(error: BaseException) -> None:
+        failures.append(error)
+        failed.set()
+
+    thread = DiskThread("disk", on_failure, soon(), at_rest=at_rest, rest_seconds=0.001)
+    await failed.wait()
+    assert await thread.stop()
+    assert [str(error) for error in failures] == ["no more"]

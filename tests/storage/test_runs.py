@@ -87,6 +87,53 @@ def test_a_crash_within_a_merge_loses_nothing_and_the_merge_begins_again(
     assert_holds(store, table)
 
 
+def test_at_rest_all_runs_are_merged_piece_by_piece(store: DiskStore) -> None:
+    random, table = Random(5), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    for index in range(1, MERGED_RUNS - 2):
+        flush_at_random(store, table, random, index, 30)
+    assert len(store._state._runs) == MERGED_RUNS - 3
+    pieces = 1
+    while store.merge_at_rest():
+        pieces += 1
+        assert_holds(store, table)
+    assert pieces > 3
+    assert store._state._runs == ()
+    assert_holds(store, table)
+    assert not store.merge_at_rest(), "nothing is left to merge"
+    with store._state.reading(b"keys") as transaction:
+        assert all(record for _, record in transaction.cursor(store._state._keys)), "deletions are gone for good"
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+def test_a_flush_or_a_crash_in_the_middle_of_a_merge_at_rest_loses_nothing(
+    store: DiskStore, disk_world: DiskWorld, crashes: bool
+) -> None:
+    random, table = Random(6), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    for index in range(1, 20):
+        flush_at_random(store, table, random, index, 30)
+        if store.merge_at_rest() and crashes:
+            store = disk_world.crash(store)
+            store.recover()
+        assert_holds(store, table)
+    assert store.merge_at_rest()
+
+
+def test_a_merge_of_a_full_flush_goes_on_at_rest(store: DiskStore) -> None:
+    random, table = Random(1), {}
+    flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
+    for index in range(1, MERGED_RUNS + 2):
+        flush_at_random(store, table, random, index, 6 if index >= MERGED_RUNS else 50)
+    merging = store._state._merging
+    assert merging, "the last flushes paid for a part only"
+    assert len(store._state._runs) == len(merging) + 1
+    while store._state._merging:
+        assert store.merge_at_rest()
+    assert len(store._state._runs) == 1
+    assert_holds(store, table)
+
+
 def test_a_run_that_a_crash_left_unfinished_is_never_read(store: DiskStore, disk_world: DiskWorld) -> None:
     random, table = Random(4), {}
     flush(store, state_at(2, 0, 0), {b"z": Stored(1, b"of another shard")})
@@ -180,6 +227,10 @@ def test_rows_of_the_first_source_hide_those_of_the_others() -> None:
 def test_the_list_of_runs_is_read_as_written_and_damage_to_it_noticed() -> None:
     assert decode_runs(None) == ()
     assert decode_runs(encode_runs((7, 0, 3))) == (7, 0, 3)
+    for count in (0, 8, 9, RUNS_MAX):
+        assert decode_runs(encode_runs(tuple(range(count)))) == tuple(range(count))
+    with pytest.raises(StorageError, match="the stored list of runs is damaged"):
+        decode_runs(encode_runs(tuple(range(12)))[:-1])
     record = bytearray(encode_runs((7, 0, 3)))
     record[9] ^= 1
     with pytest.raises(StorageError, match="the stored list of runs is damaged"):
