@@ -45,8 +45,11 @@ WRITTEN_IN_C: Final = (
     "shardraft/octets/messages.c",
     "shardraft/octets/records.c",
     "shardraft/runtime/block_writer.c",
+    "shardraft/transport/socket_calls.c",
 )
-"""Modules that need a C compiler; in a source tree Python does it (``octets.functions``, ``runtime.writers``)."""
+"""Modules that need a C compiler; in a source tree Python does it (``octets.functions``, ``runtime.writers``,
+``transport.at_once``).
+"""
 
 LEFT_AS_THEY_ARE: Final = {
     "shardraft/sim/failure.py": "mypyc makes no subclass of AssertionError",

@@ -12,7 +12,8 @@ from trio.abc import HalfCloseableStream, Stream
 
 from shardraft.config import TransportConfig
 from shardraft.errors import ProtocolError
-from shardraft.transport.flow import NO_SOCKET, RECEIVE_BYTES, Flow, Reading, read_now
+from shardraft.transport.at_once import read_at_once
+from shardraft.transport.flow import NO_SOCKET, RECEIVE_BYTES, Flow, Reading
 
 _DRAIN_BYTES_MAX: Final = 1 << 20
 
@@ -136,7 +137,7 @@ class Connection:
             return bytes(await self._stream.receive_some(RECEIVE_BYTES))
         while True:
             await trio.lowlevel.wait_readable(socket)
-            data = read_now(socket.fileno())
+            data = read_at_once(socket.fileno())
             if data is not None:
                 return data
 

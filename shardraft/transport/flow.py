@@ -5,14 +5,14 @@ This module is compiled, so nothing in it waits; ``Connection`` is what waits.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final
 
+from shardraft.transport.at_once import read_at_once, write_at_once
 from shardraft.wire.framing import FrameDecoder
 
 RECEIVE_BYTES: Final = 64 << 10
-"""What one receive takes at most."""
+"""What one receive of a stream that is no socket takes at most."""
 NO_SOCKET: Final = -1
 """In place of a descriptor, for a stream that only its own methods read and write."""
 
@@ -66,7 +66,7 @@ class Flow:
 
     def read(self) -> list[bytes] | None:
         """What ``complete`` says of one read of the socket, which does not wait."""
-        data = read_now(self._fd)
+        data = read_at_once(self._fd)
         return [] if data is None else self.complete(data)
 
     def send(self, data: bytes) -> bool:
@@ -93,10 +93,7 @@ class Flow:
         Nearly every frame fits the socket's buffer, and waking the writer for it would cost more than the write.
         A broken connection takes nothing: the writer finds out and ends it.
         """
-        try:
-            sent = os.write(self._fd, data)
-        except OSError:
-            return 0
+        sent = write_at_once(self._fd, data)
         self.bytes_sent += sent
         return sent
 
@@ -141,13 +138,3 @@ class Reading:
             return
         if frames is None:
             self._on_end(None)
-
-
-def read_now(fd: int) -> bytes | None:
-    """What is there to read; b"" at the end, however it came; None when the kernel thought better of it."""
-    try:
-        return os.read(fd, RECEIVE_BYTES)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
