@@ -156,8 +156,9 @@ class Router:
         deadline_us = desk.begin(timeout_seconds)
         if not items:
             return {}
+        keys, values = list(items.keys()), list(items.values())
         deadline_us = deadline_us or await self._driver.take_turn(timeout_seconds)
-        group = self._core.put_many(list(items.keys()), list(items.values()), deadline_us)
+        group = self._core.put_many(keys, values, deadline_us)
         await desk.wait(group)
         revisions = group.revisions()
         if revisions is None:

@@ -50,6 +50,8 @@ _RUNS_HEAD: Final = struct.Struct("<BBH")
 _RUNS_AT: Final = _CHECKSUM.size + _RUNS_HEAD.size
 _RUNS_FIELD_BYTES: Final = 8
 """The numbers of up to eight runs are filled up to eight; more follow as they are."""
+_MORE_RUNS: Final = 2
+"""The format of a list with runs that a program of format 1 knows nothing of, so that it says so."""
 _REPLICA_BODY: Final = struct.Struct("<BBHI")
 _REPLICA: Final = struct.Struct("<IBBHI")
 
@@ -88,7 +90,8 @@ def check_format(record: bytes, purpose: bytes) -> None:
 
 def encode_runs(runs: tuple[int, ...]) -> bytes:
     """Which runs hold flushed records, the newest first (``storage.runs``)."""
-    body = _RUNS_HEAD.pack(FORMAT_VERSION, _RUNS_KIND, len(runs)) + bytes(runs).ljust(_RUNS_FIELD_BYTES, b"\0")
+    version = FORMAT_VERSION if max(runs, default=0) < _RUNS_FIELD_BYTES else _MORE_RUNS
+    body = _RUNS_HEAD.pack(version, _RUNS_KIND, len(runs)) + bytes(runs).ljust(_RUNS_FIELD_BYTES, b"\0")
     return _CHECKSUM.pack(crc32(body)) + body
 
 
@@ -97,7 +100,7 @@ def decode_runs(record: bytes | None) -> tuple[int, ...]:
     if record is None:
         return ()
     count = int.from_bytes(record[6:_RUNS_AT], "little")
-    _check(record, _RUNS_AT + max(count, _RUNS_FIELD_BYTES), _RUNS_KIND, "list of runs")
+    _check(record, _RUNS_AT + max(count, _RUNS_FIELD_BYTES), _RUNS_KIND, "list of runs", _MORE_RUNS)
     return tuple(record[_RUNS_AT : _RUNS_AT + count])
 
 
@@ -114,12 +117,12 @@ def decode_replica(record: bytes) -> tuple[ReplicaId, bool]:
     return replica, bool(is_removed)
 
 
-def _check(record: bytes, size: int, kind: int, name: str) -> None:
+def _check(record: bytes, size: int, kind: int, name: str, version_max: int = FORMAT_VERSION) -> None:
     if len(record) < 8 or crc32(record[4:]) != _CHECKSUM.unpack_from(record)[0] or record[5] != kind:
         raise StorageError(f"the stored {name} is damaged: do not start this host from it; give it a new id and disk")
-    if record[4] != FORMAT_VERSION:
+    if not FORMAT_VERSION <= record[4] <= version_max:
         raise StorageError(
-            f"the stored {name} has format {record[4]}, this program understands {FORMAT_VERSION}: "
+            f"the stored {name} has format {record[4]}, this program understands {version_max}: "
             "start the newer program that wrote it"
         )
     if len(record) != size:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import lmdb
 
@@ -82,6 +82,7 @@ class StateEnvironment(Environment):
         self._pace = Pace()
         self._merging: RunNumbers = ()
         self._merged_to = b""
+        self._is_at_rest = False
 
     # Writing
 
@@ -90,6 +91,7 @@ class StateEnvironment(Environment):
 
         A flush merges twice as many records as it brings, so merging keeps up with flushing.
         """
+        self._is_at_rest = False
         self._pace.begin_flush()
         images = sorted(batch.images, key=_shard_of)
         records = sum(len(image.changes) for image in images)
@@ -142,12 +144,20 @@ class StateEnvironment(Environment):
 
         For times in which nothing is written: reads of old keys then look into one database.
         """
+        if not self._is_at_rest:
+            self._is_at_rest = True
+            self._pace.begin_flush()
         if not self._merging:
             self._merging, self._merged_to = self._runs, b""
         if self._merging:
             self._pace.begin_transaction()
             self._merge()
         return bool(self._runs)
+
+    def runs_bytes(self) -> int:
+        """What all runs take on disk."""
+        with self.reading(META) as transaction:
+            return sum(_pages_bytes(transaction.stat(self._run_databases[run])) for run in self._runs)
 
     def _has_to_merge(self) -> bool:
         if not self._merging and len(self._runs) >= MERGED_RUNS:
@@ -161,14 +171,13 @@ class StateEnvironment(Environment):
             rows = next_rows(transaction, merging, self._merged_to, _merge_count(transaction, merging))
             put_rows(transaction.cursor(self._keys), rows)
             if not rows:
-                for run in merging:
-                    transaction.drop(run, delete=False)
-                kept = self._runs[: -len(merging)]
-                transaction.put(RUNS_KEY, encode_runs(kept), db=self.database(META))
+                # One at a time, the oldest first: each takes milliseconds, and those that are left hide it as they did.
+                transaction.drop(merging[-1], delete=False)
+                transaction.put(RUNS_KEY, encode_runs(self._runs[:-1]), db=self.database(META))
         if rows:
             self._merged_to = rows[-1][0]
         else:
-            self._runs, self._merging = kept, ()
+            self._runs, self._merging = self._runs[:-1], self._merging[:-1]
         return len(rows)
 
     def save_shard_map(self, shard_map: ShardMap, host: HostId) -> None:
@@ -363,8 +372,13 @@ def _merge_count(transaction: Transaction, runs: Sequence[Database]) -> int:
     """How many records of ``runs`` to merge in one transaction, by how large they are on average."""
     each = [transaction.stat(run) for run in runs]
     records = sum(run["entries"] for run in each)
-    pages_bytes = sum(run["psize"] * (run["leaf_pages"] + run["overflow_pages"]) for run in each)
+    pages_bytes = sum(map(_pages_bytes, each))
     return min(MERGE_RECORDS_MAX, TRANSACTION_BYTES_MAX * records // max(pages_bytes, 1))
+
+
+def _pages_bytes(stat: Any) -> int:
+    pages_bytes: int = stat["psize"] * (stat["leaf_pages"] + stat["overflow_pages"])
+    return pages_bytes
 
 
 def _shard_of(image: MachineImage) -> ShardId:

@@ -180,7 +180,13 @@ class DiskStore:
         self._state.commit(batch)
 
     def merge_at_rest(self) -> bool:
-        """Merge a piece of what was flushed; whether there is more. Belongs to the state's thread."""
+        """Merge a piece of what was flushed; whether there is more. Belongs to the state's thread.
+
+        It is never worth the last of a disk: what is merged takes room until the merge has ended, at worst in pages
+        that are half full.
+        """
+        if self.free_bytes() < self._disk_free_bytes_min + 2 * self._state.runs_bytes():
+            return False
         return self._state.merge_at_rest()
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:

@@ -12,6 +12,9 @@ import sys
 
 import lmdb
 
+DATABASES_MAX = 64
+"""LMDB names no more than it was told that there may be, and says nothing of the others."""
+
 
 def read_environment(path: str) -> int:
     """Touch every page of every record of an environment; how many records there are.
@@ -19,7 +22,7 @@ def read_environment(path: str) -> int:
     Nothing is written, not even a lock file: whoever asks makes sure that nobody else writes meanwhile.
     """
     records = 0
-    with lmdb.open(path, readonly=True, lock=False, create=False, max_dbs=16, lib_version=0) as environment:
+    with lmdb.open(path, readonly=True, lock=False, create=False, max_dbs=DATABASES_MAX, lib_version=0) as environment:
         for name in environment.dbs():
             database = environment.open_db(name, create=False)
             with environment.begin(database, buffers=True) as transaction:

@@ -15,21 +15,19 @@
 /* Whoever uses it holds the interpreter's lock, and lets nobody else have it until the bytes are copied. */
 static char received[RECEIVE_BYTES];
 
-/* -1 and an error for what is no descriptor. */
+/* -1, which the kernel refuses, stands for a socket that is closed; any other is no descriptor, and an error. */
 static int fd_of(PyObject *number) {
     long fd = PyLong_AsLong(number);
-    if (PyErr_Occurred())
-        return -1;
-    if (fd < 0 || fd > INT_MAX) {
+    if (fd >= -1 && fd <= INT_MAX)
+        return (int)fd;
+    if (!PyErr_Occurred())
         PyErr_SetString(PyExc_ValueError, "that is no descriptor");
-        return -1;
-    }
-    return (int)fd;
+    return -1;
 }
 
 static PyObject *read_at_once(PyObject *module, PyObject *number) {
     int fd = fd_of(number);
-    if (fd < 0)
+    if (PyErr_Occurred())
         return NULL;
     ssize_t size;
     do
@@ -48,7 +46,7 @@ static PyObject *write_at_once(PyObject *module, PyObject *const *args, Py_ssize
         return NULL;
     }
     int fd = fd_of(args[0]);
-    if (fd < 0)
+    if (PyErr_Occurred())
         return NULL;
     ssize_t sent;
     do

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shardraft.errors import DeadlineExceeded
+from shardraft.errors import DeadlineExceeded, InvalidArgument
+from shardraft.kv.commands import ANY_REVISION, PUT
 from shardraft.kv.requests import ClientRequest
 from shardraft_router.core import RouterLimits, WriteGroup
 from tests.router.cluster import FakeCluster, World, writes
@@ -151,6 +152,35 @@ def test_a_deadline_tells_apart_what_was_sent_and_what_was_not() -> None:
     assert group.revisions() is None
     errors = [outcome for outcome in group.outcomes if isinstance(outcome, DeadlineExceeded)]
     assert [error.applied for error in errors] == ["unknown"] * 10 + ["no"] * 30
+
+
+def test_keys_that_fail_together_have_errors_of_their_own() -> None:
+    seen = World(FakeCluster(shards=1)).ready()
+    seen.lose = writes
+    group = put_all(seen, seconds=0.5)
+    seen.pass_time(1)
+    assert all(isinstance(outcome, DeadlineExceeded) for outcome in group.outcomes)
+    assert len({id(outcome) for outcome in group.outcomes}) == len(KEYS)
+
+
+def test_nothing_to_put_is_refused_at_once() -> None:
+    with pytest.raises(InvalidArgument, match="nothing to put"):
+        World(FakeCluster(shards=1)).core.put_many([], [], 1)
+
+
+def test_a_pace_counts_each_put_and_what_is_all_or_nothing_as_one() -> None:
+    seen = World(FakeCluster(shards=1)).ready()
+    seen.holding = True
+    tagged = [(PUT, b"{t}%d" % number, b"v", ANY_REVISION) for number in range(50)]
+    for _ in range(3):
+        seen.core.write_atomic(tagged, seen.deadline())
+        seen.settle()
+    assert len(seen.outbox) == 3, "few batches are under way, and nothing waits"
+    put_all(seen)
+    seen.settle()
+    seen.put(b"later")
+    seen.settle()
+    assert len(seen.outbox) == 4, "many puts are under way, and what comes next waits for their answers"
 
 
 def test_a_group_that_never_learned_the_map_failed_as_a_whole() -> None:

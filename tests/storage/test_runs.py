@@ -11,8 +11,10 @@ from shardraft.errors import StorageError
 from shardraft.kv.commands import Stored
 from shardraft.storage import state as state_module
 from shardraft.storage.layout import decode_runs, encode_runs
-from shardraft.storage.runs import MERGED_RUNS, RUNS_MAX, newest_rows
+from shardraft.storage.pacing import Pace
+from shardraft.storage.runs import MERGED_RUNS, RUNS_MAX, _next_few_rows, newest_rows, next_rows
 from shardraft.storage.store import DiskStore
+from shardraft.storage.verify import DATABASES_MAX, read_environment
 from tests.contracts.store_world import SHARD_MAP, flush, image_of, state_at
 from tests.storage.conftest import DiskWorld
 
@@ -218,6 +220,78 @@ def test_a_copy_is_of_runs_and_keys_and_replaces_both(store: DiskStore, disk_wor
     assert_holds(store, copied)
 
 
+def test_every_run_is_read_when_an_environment_is_verified(
+    store: DiskStore, disk_world: DiskWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "MERGED_RUNS", RUNS_MAX + 1)
+    for index in range(1, RUNS_MAX + 1):
+        flush(store, state_at(1, index), {b"%d %d" % (index, n): Stored(1, b"v") for n in range(5)}, number=index)
+    assert len(store._state._runs) == RUNS_MAX
+    state = store._state
+    with state.reading(b"meta") as transaction:
+        names = [b"meta", *state_module.DATABASES, *state_module.RUN_NAMES]
+        records = sum(transaction.stat(state.database(name))["entries"] for name in names)
+    assert len(names) <= DATABASES_MAX
+    assert records > 5 * RUNS_MAX
+    disk_world.close(store)
+    assert read_environment(str(state.path)) == records
+
+
+@pytest.mark.parametrize("count_max", [1, 2, 7, 1000])
+def test_few_large_records_are_merged_row_by_row_in_the_same_order(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch, count_max: int
+) -> None:
+    monkeypatch.setattr(state_module, "MERGED_RUNS", RUNS_MAX + 1)
+    random, table = Random(7), {}
+    for index in range(1, 6):
+        flush_at_random(store, table, random, index, 40)
+    state = store._state
+    with state.reading(b"meta") as transaction:
+        runs = [state._run_databases[number] for number in state._runs]
+        every = next_rows(transaction, runs, b"", 64 * len(runs))
+        cursors = [transaction.cursor(run) for run in runs]
+        assert _next_few_rows(cursors, b"", count_max) == every[:count_max]
+        after = every[9][0]
+        assert _next_few_rows(cursors, after, count_max) == every[10 : 10 + count_max]
+        assert _next_few_rows(cursors, every[-1][0], count_max) == []
+
+
+def test_nothing_is_merged_at_rest_into_the_last_of_a_disk(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    random, table = Random(8), {}
+    for index in range(1, 4):
+        flush_at_random(store, table, random, index, 30)
+    enough = store._disk_free_bytes_min + 2 * store._state.runs_bytes()
+    assert store._state.runs_bytes() >= 3 * 4096
+    monkeypatch.setattr(store, "free_bytes", lambda: enough - 1)
+    assert not store.merge_at_rest()
+    assert len(store._state._runs) == 3
+    monkeypatch.setattr(store, "free_bytes", lambda: enough)
+    assert store.merge_at_rest()
+
+
+def test_a_rest_is_no_work_that_the_next_flush_pays_for(store: DiskStore) -> None:
+    random, table = Random(9), {}
+    now, pauses = [0.0], []
+
+    def work(seconds: float) -> float:
+        now[0] += seconds
+        return now[0]
+
+    store._state._pace = Pace(clock=lambda: work(0.001), sleep=pauses.append)
+    for index in range(1, 4):
+        work(10.0)
+        flush_at_random(store, table, random, index, 30)
+    work(60.0)
+    pauses.clear()
+    pieces = 1
+    while store.merge_at_rest():
+        pieces += 1
+    assert len(pauses) == pieces - 1, "there is a pause between all pieces, since nothing else was done for long"
+    work(60.0)
+    flush_at_random(store, table, random, 4, 30)
+    assert store._state._pace._left_seconds > 10, "the time at rest was idle"
+
+
 def test_rows_of_the_first_source_hide_those_of_the_others() -> None:
     newest = [(b"a", b""), (b"b", b"2")]
     oldest = [(b"a", b"1"), (b"b", b"1"), (b"c", b"1"), (b"d", b"")]
@@ -229,6 +303,8 @@ def test_the_list_of_runs_is_read_as_written_and_damage_to_it_noticed() -> None:
     assert decode_runs(encode_runs((7, 0, 3))) == (7, 0, 3)
     for count in (0, 8, 9, RUNS_MAX):
         assert decode_runs(encode_runs(tuple(range(count)))) == tuple(range(count))
+        assert encode_runs(tuple(range(count)))[4] == (1 if count <= 8 else 2), "an earlier program says what it lacks"
+    assert encode_runs((8,))[4] == 2
     with pytest.raises(StorageError, match="the stored list of runs is damaged"):
         decode_runs(encode_runs(tuple(range(12)))[:-1])
     record = bytearray(encode_runs((7, 0, 3)))

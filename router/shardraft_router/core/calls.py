@@ -9,6 +9,7 @@ one is a part of; a part is not reported as completed, only its group is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Literal, TypeAlias
 
 from shardraft.errors import ShardraftError
@@ -196,17 +197,17 @@ class Group(Call):
 
     __slots__ = ("parts", "remaining")
 
-    parts: Sequence[Call]
+    parts: list[Call]
 
     def __init__(self, deadline_us: int) -> None:
         super().__init__(deadline_us)
-        self.parts = ()
+        self.parts = []
         self.remaining = 0
 
     def adopt(self, parts: Sequence[Call]) -> None:
         """Take ``parts``, whose ``group`` must be this one, as all there is to wait for."""
         assert parts, "a group of nothing would never be done"
-        self.parts = parts
+        self.parts = list(parts)
         self.remaining = len(parts)
 
     def part_done(self, part: Call) -> bool:
@@ -238,7 +239,7 @@ class WriteGroup(Group):
         if isinstance(part, PutsCall):
             revision = part.first_revision
             for place in part.places:
-                outcomes[place] = revision if part.error is None else part.error
+                outcomes[place] = revision if part.error is None else _own(part.error)
                 revision += 1
         else:
             assert isinstance(part, WriteCall), "only puts are parts of such a group"
@@ -259,10 +260,18 @@ class WriteGroup(Group):
             single.sent, single.done, single.error = part.sent, part.done, part.error
             singles.append(single)
         if not part.done:
+            # It stays among the parts, where nobody asks for what is done: to look for it would cost a pass for each.
             part.done = True
-            self.parts = [*(other for other in self.parts if other is not part), *singles]
+            self.parts.extend(singles)
             self.remaining += len(singles) - 1
         return singles
+
+
+def _own(error: ShardraftError) -> ShardraftError:
+    """An error like ``error`` for one key, since whoever raises it may change it."""
+    own = copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 class ReadGroup(Group):
@@ -292,7 +301,7 @@ class ReadGroup(Group):
 
     def add_parts(self, parts: Sequence[ReadCall]) -> None:
         """A part of this group was divided, since its keys lie in several shards by now."""
-        self.parts = [*self.parts, *parts]
+        self.parts.extend(parts)
         self.remaining += len(parts)
 
     def part_done(self, part: Call) -> bool:

@@ -113,6 +113,8 @@ class RouterCore:
 
     def put_many(self, keys: Sequence[Given], values: Sequence[Given], deadline_us: int) -> WriteGroup:
         """Put ``values`` under as many ``keys``, at least one, each on its own. Nothing is sent unless all are good."""
+        if not keys:
+            raise InvalidArgument("there is nothing to put")
         for key, value in zip(keys, values, strict=True):
             check_key(key, self.limits)
             check_value(value, self.limits)

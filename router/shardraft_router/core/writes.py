@@ -160,7 +160,7 @@ class WriteLane:
         exchange = self._exchange
         self.under_way += 1
         batch.under_way = True
-        self.pace.sent(batch.operations, now_us)
+        self.pace.sent(batch.paced, now_us)
         if batch.cause is not None:
             exchange.writes_retried += batch.operations
         request = WriteRequest(
@@ -200,7 +200,7 @@ class WriteLane:
         assert batch.under_way, "an attempt ended twice"
         batch.under_way = False
         self.under_way -= 1
-        self.pace.ended(batch.operations)
+        self.pace.ended(batch.paced)
 
     def _refused(self, batch: FrozenBatch, link: Link, error: ShardraftError, now_us: int) -> None:
         batch.cause = error
