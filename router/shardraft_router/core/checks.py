@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from shardraft.errors import InvalidArgument, TooLarge
@@ -29,6 +30,15 @@ def check_value(value: object, limits: RouterLimits) -> None:
         raise not_bytes("value", value)
     if len(value) > limits.value_bytes_max:
         raise TooLarge(f"a value of {len(value)} bytes is above the limit of {limits.value_bytes_max}")
+
+
+def check_puts(keys: Sequence[Given], values: Sequence[Given], limits: RouterLimits) -> None:
+    """As ``check_key`` and ``check_value`` for each key and its value; InvalidArgument when there is none."""
+    if not keys:
+        raise InvalidArgument("there is nothing to put")
+    for key, value in zip(keys, values, strict=True):
+        check_key(key, limits)
+        check_value(value, limits)
 
 
 def not_bytes(what: str, given: object) -> TypeError:

@@ -24,7 +24,7 @@ from shardraft_router.core.calls import (
     WriteCall,
     WriteGroup,
 )
-from shardraft_router.core.checks import Given, check_key, check_value
+from shardraft_router.core.checks import Given, check_key, check_puts, check_value
 from shardraft_router.core.exchange import NEVER_US, Exchange, Output
 from shardraft_router.core.host_calls import HostCalls
 from shardraft_router.core.lanes import Lanes, to_routing_keys
@@ -113,11 +113,7 @@ class RouterCore:
 
     def put_many(self, keys: Sequence[Given], values: Sequence[Given], deadline_us: int) -> WriteGroup:
         """Put ``values`` under as many ``keys``, at least one, each on its own. Nothing is sent unless all are good."""
-        if not keys:
-            raise InvalidArgument("there is nothing to put")
-        for key, value in zip(keys, values, strict=True):
-            check_key(key, self.limits)
-            check_value(value, self.limits)
+        check_puts(keys, values, self.limits)
         group = WriteGroup(keys, values, deadline_us)
         self._start(group)
         return group
