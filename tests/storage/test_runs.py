@@ -9,6 +9,7 @@ import pytest
 
 from shardraft.errors import StorageError
 from shardraft.kv.commands import Stored
+from shardraft.storage import runs as runs_module
 from shardraft.storage import state as state_module
 from shardraft.storage.layout import decode_runs, encode_runs
 from shardraft.storage.pacing import Pace
@@ -21,9 +22,13 @@ from tests.storage.conftest import DiskWorld
 Table = dict[bytes, Stored]
 
 
-@pytest.fixture
-def store(disk_world: DiskWorld, monkeypatch: pytest.MonkeyPatch) -> DiskStore:
-    """Every flush of more than two records makes a run, and at most twelve records are merged in one transaction."""
+@pytest.fixture(params=[1, 64], ids=["slices", "rows"])
+def store(disk_world: DiskWorld, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> DiskStore:
+    """Every flush of more than two records makes a run, and at most twelve records are merged in one transaction.
+
+    Both ways of reading what is merged next are tried: some rows of each run at once, and row by row.
+    """
+    monkeypatch.setattr(runs_module, "_ROWS_AT_ONCE_MIN", request.param)
     monkeypatch.setattr(state_module, "SMALL_FLUSH_RECORDS_MAX", 2)
     monkeypatch.setattr(state_module, "MERGE_RECORDS_MAX", 12)
     store = disk_world.make_store()

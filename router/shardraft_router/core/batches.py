@@ -32,8 +32,7 @@ class BatchOwner(Protocol):
 class FrozenBatch:
     """Operations that keep one identity, (``session``, ``sequence``, position), through every retry.
 
-    ``calls`` are coalesced puts and deletes, or one ``AtomicCall``; ``operations`` is how many operations they are, and
-    ``paced`` how many of them a ``Pace`` counts: what is all or nothing is one.
+    ``calls`` are coalesced puts and deletes, or one ``AtomicCall``; ``operations`` is how many operations they are.
     ``regrouped``: it is a piece of a batch that met a change of the map; ``positions`` then names its operations,
     unless it is the whole.
     ``under_way``: an attempt is sent and not answered. ``maybe_applied``: some attempt ended with an unknown
@@ -42,8 +41,8 @@ class FrozenBatch:
     """
 
     __slots__ = (
-        "calls", "cause", "lane", "maybe_applied", "operations", "paced", "payload", "positions", "regrouped",
-        "sent_us", "sequence", "session", "under_way",
+        "calls", "cause", "lane", "maybe_applied", "operations", "payload", "positions", "regrouped", "sent_us",
+        "sequence", "session", "under_way",
     )  # fmt: skip
 
     def __init__(
@@ -62,11 +61,15 @@ class FrozenBatch:
         self.lane = lane
         self.payload = b""
         self.operations = 0
-        self.paced = 0
         self.under_way = False
         self.maybe_applied = False
         self.cause: ShardraftError | None = None
         self.sent_us = 0
+
+    @property
+    def paced(self) -> int:
+        """How many operations a ``Pace`` counts: what is all or nothing is one."""
+        return 1 if isinstance(self.calls[0], AtomicCall) else self.operations
 
     @property
     def is_live(self) -> bool:
@@ -91,7 +94,6 @@ class FrozenBatch:
         else:
             kinds, keys, values, conditions = _columns(self.calls)
         self.operations = len(kinds)
-        self.paced = 1 if isinstance(first, AtomicCall) else len(kinds)
         if conditions.count(ANY_REVISION) == len(conditions):
             conditions = ()
         session = self.session
