@@ -6,6 +6,7 @@ A host reads through ``Store`` synchronously, inline; everything it writes leave
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -99,6 +100,13 @@ class Store(LogReader, Protocol):
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None:
         """The flushed value of a routing key."""
+        ...
+
+    def get_many(self, shard: ShardId, keys: Sequence[bytes], bytes_max: int) -> list[Stored | None]:
+        """The flushed values of the first of ``keys``, up to the one that passes ``bytes_max`` bytes in all.
+
+        They are all from one moment.
+        """
         ...
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:

@@ -128,15 +128,13 @@ class Replica:
 
     def _answer_get(self, pending: Pending, request: ReadRequest) -> int:
         machine = self.machine
+        room = self._limits.page_bytes_max
+        if not machine.key_range.holds_all(request.keys):
+            self._pending.fail(pending, WrongShard(epoch=machine.epoch, shard=self.shard))
+            return _READ_KEY_BYTES
         values: list[bytes | None] = []
         revisions: list[int] = []
-        room = self._limits.page_bytes_max
-        key_range = machine.key_range
-        for key in request.keys:
-            if not key_range.holds(key):
-                self._pending.fail(pending, WrongShard(epoch=machine.epoch, shard=self.shard))
-                return _READ_KEY_BYTES
-            stored = machine.get(key)
+        for stored in machine.get_many(request.keys, room):
             if stored is None:
                 values.append(None)
                 revisions.append(0)

@@ -6,7 +6,7 @@ at the buffer, then at the image being flushed, then at the store (DESIGN sectio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -35,6 +35,8 @@ class StateReader(Protocol):
     """Where flushed state is read from. Synchronous."""
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None: ...
+
+    def get_many(self, shard: ShardId, keys: Sequence[bytes], bytes_max: int) -> list[Stored | None]: ...
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]: ...
 
@@ -244,6 +246,21 @@ class Machine:
         if found is MISSING:
             return self._reader.get(self.shard, key)
         return None if found is None else stored_in(found)
+
+    def get_many(self, keys: Sequence[bytes], bytes_max: int) -> list[Stored | None]:
+        """The first of ``keys`` as of ``last_applied``, up to the one whose value passes ``bytes_max`` in all."""
+        records = [self._buffer.find(key) for key in keys]
+        missing = [key for key, record in zip(keys, records, strict=True) if record is MISSING]
+        flushed = iter(self._reader.get_many(self.shard, missing, bytes_max)) if missing else iter(())
+        found: list[Stored | None] = []
+        for record in records:
+            stored = next(flushed) if record is MISSING else None if record is None else stored_in(record)
+            found.append(stored)
+            if stored is not None:
+                bytes_max -= len(stored.value)
+                if bytes_max < 0:
+                    break  # At the latest where the store ended as well.
+        return found
 
     def scan(
         self, start: bytes, end: bytes, entries_max: int, bytes_max: int

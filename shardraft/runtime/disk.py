@@ -7,6 +7,7 @@ no thread of Python: ``log_commits``.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -20,6 +21,8 @@ STOP_SECONDS_MAX: Final = 5.0
 """A thread that still works after this long hangs in a write that its disk does not finish."""
 REST_SECONDS: Final = 60.0
 """Without a job for so long a thread is at rest: longer than what was applied stays unflushed (``host.flushing``)."""
+PAUSES_AT_REST: Final = 15
+"""A pause of a thread at rest is so many times as long as the piece of work before it, since others may be busy."""
 CallSoon = Callable[[Callable[[], None]], object]
 """Has something called on the loop soon; may be called on any thread."""
 
@@ -29,7 +32,8 @@ class DiskThread:
 
     Any exception of a job is fatal: after a failed sync the next one lies. ``on_failure`` then hears it, on
     the loop, and no further job runs. Once there was no job for ``rest_seconds``, ``at_rest`` is called until it
-    returns False or a job comes: it does a little of what can wait, at most some ten milliseconds.
+    returns False or a job comes: it does a little of what can wait, at most some ten milliseconds, and is followed by
+    a pause, which a job ends. ``clock`` tells seconds.
     """
 
     def __init__(
@@ -40,10 +44,12 @@ class DiskThread:
         *,
         at_rest: Callable[[], bool] | None = None,
         rest_seconds: float = REST_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._at_rest = at_rest
         self._rest_seconds = rest_seconds
+        self._clock = clock
         self._on_failure = on_failure
         self._call_soon = call_soon
         self._token = trio.lowlevel.current_trio_token()
@@ -72,13 +78,16 @@ class DiskThread:
                 pass  # The process ends, and nobody waits for this any more.
 
     def _next_job(self) -> Job | None:
-        if self._at_rest is None:
-            return self._queue.get()
-        try:
-            return self._queue.get(timeout=self._rest_seconds)
-        except Empty:
-            while self._queue.empty() and self._at_rest():
-                pass
+        at_rest = self._at_rest
+        wait_seconds = self._rest_seconds
+        while at_rest is not None:
+            try:
+                return self._queue.get(timeout=wait_seconds)
+            except Empty:
+                begun = self._clock()
+                if not at_rest():
+                    break
+                wait_seconds = PAUSES_AT_REST * (self._clock() - begun)
         return self._queue.get()
 
 

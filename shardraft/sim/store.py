@@ -6,7 +6,7 @@ comes first, is ``disk``'s business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -17,6 +17,7 @@ from shardraft.host.met_starts import MetStarts, Start
 from shardraft.host.ports import Recovered, RecoveredShard, Tombstone
 from shardraft.host.turn import LogBatch, StateBatch
 from shardraft.kv.commands import Stored
+from shardraft.kv.lookup import look_up
 from shardraft.kv.machine import MachineImage, MachineState
 from shardraft.kv.records import decode_record, encode_record
 from shardraft.raft.entry import EntryError, decode_entry
@@ -296,6 +297,10 @@ class SimStore:
         if stored is None or stored is not self.flipped:
             return stored
         return _read_flipped(key, stored)
+
+    def get_many(self, shard: ShardId, keys: Sequence[bytes], bytes_max: int) -> list[Stored | None]:
+        """The flushed values of the first of ``keys``, up to the one that passes ``bytes_max`` bytes in all."""
+        return look_up(keys, lambda key: self.get(shard, key), bytes_max)
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
         """Flushed keys in [``start``, ``end``) in ascending order; an empty ``end`` means no end."""

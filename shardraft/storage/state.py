@@ -78,11 +78,10 @@ class StateEnvironment(Environment):
         self._keys: Database = self.database(KEYS)
         self._run_databases = [self.database(name) for name in RUN_NAMES]
         with self.reading(META) as transaction, self.naming("runs"):
-            self._runs: RunNumbers = decode_runs(transaction.get(RUNS_KEY))
+            self._note_runs(decode_runs(transaction.get(RUNS_KEY)))
         self._pace = Pace()
         self._merging: RunNumbers = ()
         self._merged_to = b""
-        self._is_at_rest = False
 
     # Writing
 
@@ -91,7 +90,6 @@ class StateEnvironment(Environment):
 
         A flush merges twice as many records as it brings, so merging keeps up with flushing.
         """
-        self._is_at_rest = False
         self._pace.begin_flush()
         images = sorted(batch.images, key=_shard_of)
         records = sum(len(image.changes) for image in images)
@@ -106,7 +104,8 @@ class StateEnvironment(Environment):
                 self._put_machine(transaction, image.state)
             if is_new:
                 transaction.put(RUNS_KEY, encode_runs(runs), db=self.database(META))
-        self._runs = runs
+        if is_new:
+            self._note_runs(runs)
         budget = 2 * records
         while budget > 0 and self._has_to_merge():
             self._pace.begin_transaction()
@@ -140,17 +139,13 @@ class StateEnvironment(Environment):
         return (min(set(range(RUNS_MAX)) - set(self._runs)), *self._runs)
 
     def merge_at_rest(self) -> bool:
-        """Merge a piece of whatever runs there are, with a pause before it; whether there is more to merge.
+        """Merge a piece of whatever runs there are; whether there is more to merge.
 
         For times in which nothing is written: reads of old keys then look into one database.
         """
-        if not self._is_at_rest:
-            self._is_at_rest = True
-            self._pace.begin_flush()
         if not self._merging:
             self._merging, self._merged_to = self._runs, b""
         if self._merging:
-            self._pace.begin_transaction()
             self._merge()
         return bool(self._runs)
 
@@ -177,8 +172,14 @@ class StateEnvironment(Environment):
         if rows:
             self._merged_to = rows[-1][0]
         else:
-            self._runs, self._merging = self._runs[:-1], self._merging[:-1]
+            self._note_runs(self._runs[:-1])
+            self._merging = self._merging[:-1]
         return len(rows)
+
+    def _note_runs(self, runs: RunNumbers) -> None:
+        """There are these from now on. Who reads looks into them and then into the keys."""
+        self._runs: RunNumbers = runs
+        self._databases_to_read: Sequence[Database] = (*[self._run_databases[run] for run in runs], self._keys)
 
     def save_shard_map(self, shard_map: ShardMap, host: HostId) -> None:
         """Keep the map and create, empty, those of its shards that belong on ``host`` and do not exist."""
@@ -254,29 +255,43 @@ class StateEnvironment(Environment):
 
         A flush whose commit returns at this very moment may not be seen yet.
         """
-        place = shard_key(shard) + key
+        return self.get_many(shard, (key,), 0)[0]
+
+    def get_many(self, shard: ShardId, keys: Sequence[bytes], bytes_max: int) -> list[Stored | None]:
+        """The same of the first of ``keys``, up to the one whose value passes ``bytes_max`` in all."""
+        prefix = shard_key(shard)
+        found: list[Stored | None] = []
         try:
-            transaction, runs = self._begin_get()
-            record = None
-            for run in runs:
-                record = transaction.get(place, db=self._run_databases[run])
-                if record is not None:
-                    break
-            else:
-                record = transaction.get(place)
-            transaction.abort()
+            transaction, databases = self._begin_get()
+            try:
+                get = transaction.get
+                for key in keys:
+                    place = prefix + key
+                    record = None
+                    for database in databases:
+                        record = get(place, None, database)
+                        if record is not None:
+                            break
+                    stored = decode_record(key, record) if record else None
+                    found.append(stored)
+                    if stored is not None:
+                        bytes_max -= len(stored.value)
+                        if bytes_max < 0:
+                            break
+            finally:
+                transaction.abort()
         except lmdb.Error as error:
             raise self.unreadable(error) from error
-        return decode_record(key, record) if record else None
+        return found
 
-    def _begin_get(self) -> tuple[Transaction, RunNumbers]:
+    def _begin_get(self) -> tuple[Transaction, Sequence[Database]]:
         # Asking the database which runs there are would cost as much as the read. If those known before the
         # transaction began are those known after, then none of them has been given to a newer flush in between.
         while True:
-            runs = self._runs
+            databases = self._databases_to_read
             transaction = self.lmdb.begin(self._keys)
-            if runs is self._runs:
-                return transaction, runs
+            if databases is self._databases_to_read:
+                return transaction, databases
             transaction.abort()
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:

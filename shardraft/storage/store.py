@@ -123,6 +123,7 @@ class DiskStore:
         self._incoming = IncomingCopies(places.copies, state, limits.frame_bytes_max)
         # The hot paths, without a call in between.
         self.get = state.get
+        self.get_many = state.get_many
         self.read_entries = log.read_entries
         self.begin_commit = log.begin_commit
         self.end_commit = log.end_commit

@@ -263,6 +263,15 @@ def test_a_reply_above_the_page_bytes_ends_early() -> None:
     assert len(reply.values) == 2
 
 
+def test_a_read_of_keys_of_which_one_is_not_the_shards_is_not_answered(cluster: Cluster) -> None:
+    leader = cluster.leader_of(SHARD)
+    own, other = key_of(cluster, b"k"), key_of(cluster, b"k", shard=2)
+    for request_id, keys in enumerate([(own, other), (other, own), (other,)], start=1):
+        cluster.ask(leader, ReadRequest(request_id, SHARD, 1, 5_000, Consistency.STALE, keys))
+        cluster.settle()
+        assert isinstance(refusal(cluster, leader, request_id), WrongShard)
+
+
 # Refusals at the door.
 
 

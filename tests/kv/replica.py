@@ -9,6 +9,7 @@ import attrs
 
 from shardraft.config import Limits
 from shardraft.kv.commands import ABSENT, ANY_REVISION, DELETE, PUT, ApplyResult, Batch, BatchResult, Outcome, Stored
+from shardraft.kv.lookup import look_up
 from shardraft.kv.machine import Machine, MachineImage, MachineState
 from shardraft.kv.records import decode_record
 from shardraft.shards.keyspace import KeyRange
@@ -75,6 +76,12 @@ class MemoryStore:
         assert shard == self.state.shard
         self.reads += 1
         return self.rows.get(key)
+
+    def get_many(self, shard: int, keys: Sequence[bytes], bytes_max: int) -> list[Stored | None]:
+        assert shard == self.state.shard
+        assert keys, "the store is asked only for what it alone can tell"
+        self.reads += 1
+        return look_up(keys, self.rows.get, bytes_max)
 
     def scan(self, shard: int, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
         assert shard == self.state.shard

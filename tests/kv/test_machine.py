@@ -118,6 +118,49 @@ def test_an_operation_of_unknown_kind_stops_the_replica(replica: Replica) -> Non
         replica.write(Op(9, b"k"))
 
 
+# Several keys at once.
+
+
+def replica_with_keys_everywhere(replica: Replica) -> None:
+    """Keys in the store, in a flush under way and in the active layer, that hide each other, and deleted ones."""
+    replica.write(put(b"stored", b"1"), put(b"old", b"2"), put(b"deleted", b"3"), put(b"deleted later", b"4"))
+    replica.flush()
+    replica.write(put(b"flushing", b"5"), put(b"old", b"6"), delete(b"deleted"), sequence=1)
+    replica.begin_flush()
+    replica.write(put(b"active", b"7"), put(b"flushing", b"8"), delete(b"deleted later"), sequence=2)
+
+
+def test_many_keys_are_found_as_each_alone_is_and_the_store_is_asked_once(replica: Replica) -> None:
+    replica_with_keys_everywhere(replica)
+    keys = [b"old", b"stored", b"active", b"absent", b"deleted", b"flushing", b"deleted later", b"stored"]
+    reads = replica.store.reads
+    found = replica.machine.get_many(keys, 1 << 20)
+    assert replica.store.reads == reads + 1
+    assert found == [replica.machine.get(key) for key in keys]
+    assert [stored and stored.value for stored in found] == [b"6", b"1", b"7", None, None, b"8", None, b"1"]
+
+
+def test_many_keys_of_the_buffer_do_not_read_the_store(replica: Replica) -> None:
+    replica_with_keys_everywhere(replica)
+    reads = replica.store.reads
+    assert len(replica.machine.get_many([b"active", b"deleted", b"old"], 1 << 20)) == 3
+    assert replica.store.reads == reads
+
+
+@pytest.mark.parametrize("flushed", [(), (b"a", b"b", b"c", b"d"), (b"a", b"c"), (b"b", b"d")])
+def test_of_many_keys_those_after_the_one_that_fills_an_answer_are_left_out(
+    replica: Replica, flushed: tuple[bytes, ...]
+) -> None:
+    for sequence, keys in enumerate([flushed, [key for key in (b"a", b"b", b"c", b"d") if key not in flushed]]):
+        if keys:
+            replica.write(*[put(key, b"x" * 10) for key in keys], sequence=sequence)
+        if keys == flushed:
+            replica.flush()
+    wanted = [b"a", b"absent", b"b", b"c", b"absent too", b"d"]
+    counts = [len(replica.machine.get_many(wanted, bytes_max)) for bytes_max in (0, 9, 10, 20, 29, 30, 39, 40)]
+    assert counts == [1, 1, 3, 4, 4, 6, 6, 6]
+
+
 # Atomic batches.
 
 

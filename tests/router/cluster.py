@@ -8,7 +8,7 @@ what the test says; the faces' tests put the same cluster behind sockets.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 import attrs
@@ -16,6 +16,7 @@ import attrs
 from shardraft.config import Limits
 from shardraft.errors import NotLeader, Overloaded, SessionExpired, ShardraftError, WrongShard
 from shardraft.kv.commands import ANY_REVISION, DELETE, PUT, Batch, BatchCodec, BatchResult, Outcome, Refusal, Stored
+from shardraft.kv.lookup import look_up
 from shardraft.kv.machine import Machine, MachineState
 from shardraft.kv.requests import (
     ClientReply,
@@ -54,6 +55,9 @@ class MemoryReader:
 
     def get(self, shard: ShardId, key: bytes) -> Stored | None:
         return self._entries.get(key)
+
+    def get_many(self, shard: ShardId, keys: Sequence[bytes], bytes_max: int) -> list[Stored | None]:
+        return look_up(keys, self._entries.get, bytes_max)
 
     def scan(self, shard: ShardId, start: bytes, end: bytes, entries_max: int) -> list[tuple[bytes, Stored]]:
         held = KeyRange(start, end)

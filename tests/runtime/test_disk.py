@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 
@@ -89,6 +90,30 @@ async def test_at_rest_a_thread_does_what_can_wait_until_none_is_left_or_a_job_c
     await done.wait()
     assert steps[:3] == ["rest", "rest", "job"], "a job waits for no more than one piece"
     assert await thread.stop()
+
+
+async def test_a_piece_of_work_at_rest_is_followed_by_a_pause_many_times_as_long_that_a_job_ends() -> None:
+    """Other threads, and other processes, may have much to do."""
+    times = itertools.count(step=1000)
+    pieces: list[str] = []
+    rested = trio.Event()
+    call_soon = soon()
+
+    def at_rest() -> bool:
+        pieces.append("rest")
+        call_soon(rested.set)
+        return True
+
+    def clock() -> float:
+        return next(times)  # So a piece takes 1,000 s, and the pause after it hours.
+
+    thread = DiskThread("disk", unreached, call_soon, at_rest=at_rest, rest_seconds=0.001, clock=clock)
+    await rested.wait()
+    done = trio.Event()
+    thread.submit(lambda: done.set)
+    await done.wait()
+    assert await thread.stop()
+    assert pieces == ["rest"]
 
 
 async def test_a_failure_at_rest_is_a_failure_of_the_disk() -> None:

@@ -72,6 +72,8 @@ def test_a_flipped_bit_in_a_value_is_noticed_by_every_reader(used: Path, disk_wo
     flip_everywhere(used / "state" / "data.mdb", b"value-needle")
     with pytest.raises(StorageError, match="stored value of key b'007' is damaged"):
         store.get(1, b"007")
+    with pytest.raises(StorageError, match="stored value of key b'007' is damaged"):
+        store.get_many(1, [b"absent", b"007"], 1 << 20)
     with pytest.raises(StorageError, match="is damaged"):
         store.scan(1, b"", b"", 10)
     with pytest.raises(StorageError, match="is damaged"):
