@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from shardraft.errors import StorageError
 from shardraft.kv.commands import Stored
-from shardraft.octets.functions import crc32
+from shardraft.octets.functions import crc32, open_record
 from shardraft.octets.layouts import RECORD_HEADER_BYTES
 from shardraft.types import Revision
 
@@ -48,11 +48,11 @@ def stored_in(record: Record) -> Stored:
 
 def decode_record(key: bytes, record: bytes) -> Stored:
     """The value of a routing key. Raises ``StorageError`` when a byte of it, or of its key, was changed."""
-    if len(record) >= HEADER_BYTES:
-        checksum, revision = _HEADER.unpack_from(record)
-        if crc32(record, crc32(key), _CHECKSUM.size) == checksum:
-            return Stored(revision, record[HEADER_BYTES:])
-    raise _damaged(key)
+    opened = open_record(key, record)
+    if opened is None:
+        raise _damaged(key)
+    revision, value = opened
+    return Stored(revision, value)
 
 
 def check_record(key: bytes, record: bytes) -> None:

@@ -24,6 +24,7 @@ _SIZE_BITS: Final = 35
 _BELOW_SIZE: Final = (1 << _SIZE_BITS) - 1
 _PADDING: Final = tuple(bytes(count) for count in range(8))
 _RECORD: Final = struct.Struct("<IQ")
+_CHECKSUM_BYTES: Final = 4
 _NUMBER: Final = struct.Struct("<Q")
 _NUMBER_MAX: Final = (1 << 64) - 1
 assert _RECORD.size == RECORD_HEADER_BYTES
@@ -170,6 +171,18 @@ def put_records(
 
 def _bytes_of(records: dict[bytes, bytes | None]) -> int:
     return sum(map(len, records)) + sum(map(len, filter(None, records.values())))
+
+
+def open_record(key: bytes, record: bytes, /) -> tuple[int, bytes] | None:
+    """The number and the value in a record of ``put_records``; None when it is not one of ``key``, or was changed."""
+    if type(key) is not bytes or type(record) is not bytes:
+        raise TypeError("key and record are bytes")
+    if len(record) < RECORD_HEADER_BYTES:
+        return None
+    checksum, number = _RECORD.unpack_from(record)
+    if crc32(record, zlib.crc32(key), _CHECKSUM_BYTES) != checksum:
+        return None
+    return number, record[RECORD_HEADER_BYTES:]
 
 
 def are_within(keys: Sequence[bytes], start: bytes, end: bytes, /) -> bool:

@@ -216,6 +216,25 @@ static PyObject *octets_put_records(PyObject *module, PyObject *const *args, Py_
     return error ? NULL : Py_BuildValue("nn", more[0], more[1]);
 }
 
+static PyObject *octets_open_record(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    if (count != 2 || !PyBytes_CheckExact(args[0]) || !PyBytes_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "open_record takes the bytes of a key and of a record");
+        return NULL;
+    }
+    const char *record = PyBytes_AS_STRING(args[1]);
+    Py_ssize_t size = PyBytes_GET_SIZE(args[1]);
+    if (size < RECORD_HEADER_BYTES)
+        Py_RETURN_NONE;
+    uint32_t crc = crc_over(0xFFFFFFFFu, PyBytes_AS_STRING(args[0]), (size_t)PyBytes_GET_SIZE(args[0]));
+    uint32_t told;
+    uint64_t number;
+    memcpy(&told, record, 4);
+    memcpy(&number, record + 4, 8);
+    if (told != (uint32_t)~crc_over(crc, record + 4, (size_t)size - 4))
+        Py_RETURN_NONE;
+    return Py_BuildValue("Ky#", (unsigned long long)number, record + RECORD_HEADER_BYTES, size - RECORD_HEADER_BYTES);
+}
+
 /* Keys and ranges. */
 
 static int compare(PyObject *one, PyObject *other) {
@@ -258,6 +277,7 @@ static PyObject *octets_are_within(PyObject *module, PyObject *const *args, Py_s
 static PyMethodDef functions[] = {
     {"crc32", (PyCFunction)(void (*)(void))octets_crc32, METH_FASTCALL, NULL},
     {"put_records", (PyCFunction)(void (*)(void))octets_put_records, METH_FASTCALL, NULL},
+    {"open_record", (PyCFunction)(void (*)(void))octets_open_record, METH_FASTCALL, NULL},
     {"are_within", (PyCFunction)(void (*)(void))octets_are_within, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -223,6 +223,23 @@ def test_records_are_put_as_they_would_be_singly(
         assert size + more_bytes == sum(len(key) + len(value or b"") for key, value in held.items())
 
 
+@given(st.binary(max_size=20), st.binary(max_size=80), st.integers(0, NUMBER_MAX), st.data())
+def test_a_record_is_opened_as_it_was_put_and_a_changed_one_is_none(
+    key: bytes, value: bytes, number: int, data: st.DataObject
+) -> None:
+    held: dict[bytes, bytes | None] = {}
+    plain.put_records(held, [key], [value], number)
+    record = held[key]
+    assert record is not None
+    place, mask = data.draw(st.integers(0, len(record) - 1)), data.draw(st.integers(1, 255))
+    changed = record[:place] + bytes([record[place] ^ mask]) + record[place + 1 :]
+    for octets in BOTH:
+        assert octets.open_record(key, record) == (number, value)
+        assert octets.open_record(key, changed) is None
+        assert octets.open_record(key + b"\1", record) is None
+        assert all(octets.open_record(key, record[:size]) is None for size in range(len(record)))
+
+
 def test_columns_of_different_lengths_are_refused(octets: Any) -> None:
     held: dict[bytes, bytes | None] = {}
     with pytest.raises(ValueError, match="2 keys have 1 values"):
@@ -265,6 +282,10 @@ def test_no_key_is_nowhere(octets: Any) -> None:
         lambda octets: octets.put_records({}, [b"key"], [b""], "1"),
         lambda octets: octets.put_records((), [b"key"], [b""], 1),
         lambda octets: octets.put_records({b"key": 1}, [b"key"], [b""], 1),
+        lambda octets: octets.open_record("key", b""),
+        lambda octets: octets.open_record(b"key", None),
+        lambda octets: octets.open_record(b"key", bytearray(20)),
+        lambda octets: octets.open_record(b"key"),
         lambda octets: octets.are_within([1], b"", b""),
         lambda octets: octets.are_within([b""], None, b""),
         lambda octets: octets.are_within(None, b"", b""),
