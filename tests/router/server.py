@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
 
-from shardraft.kv.requests import ClientRequest
+from shardraft.errors import ShardraftError
+from shardraft.kv.requests import ClientRequest, ErrorReply, WriteRequest
 from shardraft.types import HostId
 from shardraft.wire.client import CapnpBatchCodec, decode_request, encode_reply
 from shardraft.wire.framing import FrameDecoder
@@ -43,6 +44,15 @@ class FakeServer:
     def hold(self) -> None:
         """Let replies wait until ``release``."""
         self.answering = anyio.Event()
+
+    def refuse_writes(self, shard: int, error: ShardraftError) -> None:
+        """Answer writes to ``shard`` with ``error``, whatever came of them."""
+
+        def refuse(endpoint: str, request: ClientRequest) -> bytes | None:
+            is_one = isinstance(request, WriteRequest) and request.shard == shard
+            return encode_reply(ErrorReply(request.request_id, error)) if is_one else None
+
+        self.instead = refuse
 
     def release(self) -> None:
         self.answering.set()

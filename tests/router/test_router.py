@@ -17,7 +17,6 @@ from shardraft.errors import (
     Unavailable,
 )
 from shardraft.kv.requests import ClientRequest, ErrorReply, ReadRequest, StatusReply, WriteRequest
-from shardraft.wire.client import encode_reply
 from shardraft_router import (
     AtLeast,
     Bounded,
@@ -128,14 +127,8 @@ async def test_a_partial_write_says_which_keys_were_written(router: Router, serv
     cluster = server.cluster
     of_shard = {key: cluster.shard_map.locate(key)[0].shard for key in items}
     cluster.leaders[1] = 0
-
-    def refuse(endpoint: str, request: ClientRequest) -> bytes | None:
-        if not isinstance(request, WriteRequest) or request.shard != 1:
-            return None
-        # For longer than the call takes, so that no attempt is under way when its deadline comes.
-        return encode_reply(ErrorReply(request.request_id, Overloaded("later", retry_after_ms=60_000)))
-
-    server.instead = refuse
+    # For longer than the call takes, so that no attempt is under way when its deadline comes.
+    server.refuse_writes(1, Overloaded("later", retry_after_ms=60_000))
     server.silent = lambda endpoint, request: isinstance(request, WriteRequest) and request.shard == 2
     with pytest.raises(PartialWrite) as partial:
         await router.put_many(items, timeout_seconds=0.8)
