@@ -112,6 +112,16 @@ static uint32_t crc_over(uint32_t crc, const void *bytes, size_t size) {
     return crc_by_table(crc, data, size);
 }
 
+/* The same; what is large is summed while other threads run, so nobody may change it. */
+static uint32_t crc_over_any(uint32_t crc, const void *bytes, size_t size) {
+    if (size < ALONE_BYTES_MAX)
+        return crc_over(crc, bytes, size);
+    Py_BEGIN_ALLOW_THREADS
+    crc = crc_over(crc, bytes, size);
+    Py_END_ALLOW_THREADS
+    return crc;
+}
+
 static PyObject *octets_crc32(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     if (count < 1 || count > 3) {
         PyErr_SetString(PyExc_TypeError, "crc32 takes bytes, and perhaps a value to go on from and a place to start at");
@@ -123,13 +133,9 @@ static PyObject *octets_crc32(PyObject *module, PyObject *const *args, Py_ssize_
     if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &data, PyBUF_SIMPLE) < 0)
         return NULL;
     int is_inside = start >= 0 && start <= data.len;
-    if (is_inside && data.len - start < ALONE_BYTES_MAX)
-        crc = ~crc_over(~crc, (char *)data.buf + start, (size_t)(data.len - start));
-    else if (is_inside) {
-        Py_BEGIN_ALLOW_THREADS
-        crc = ~crc_over(~crc, (char *)data.buf + start, (size_t)(data.len - start));
-        Py_END_ALLOW_THREADS
-    } else
+    if (is_inside)
+        crc = ~crc_over_any(~crc, (char *)data.buf + start, (size_t)(data.len - start));
+    else
         PyErr_Format(PyExc_ValueError, "%zd bytes have none from %zd on", data.len, start);
     PyBuffer_Release(&data);
     return is_inside ? PyLong_FromUnsignedLong(crc) : NULL;
@@ -230,7 +236,7 @@ static PyObject *octets_open_record(PyObject *module, PyObject *const *args, Py_
     uint64_t number;
     memcpy(&told, record, 4);
     memcpy(&number, record + 4, 8);
-    if (told != (uint32_t)~crc_over(crc, record + 4, (size_t)size - 4))
+    if (told != (uint32_t)~crc_over_any(crc, record + 4, (size_t)size - 4))
         Py_RETURN_NONE;
     return Py_BuildValue("Ky#", (unsigned long long)number, record + RECORD_HEADER_BYTES, size - RECORD_HEADER_BYTES);
 }

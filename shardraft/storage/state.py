@@ -265,7 +265,7 @@ class StateEnvironment(Environment):
             transaction, databases = self._begin_get()
             try:
                 get = transaction.get
-                for key in keys:
+                for key in keys:  # As ``kv.lookup`` says it; a call for each key would take half as long again.
                     place = prefix + key
                     record = None
                     for database in databases:

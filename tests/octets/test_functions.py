@@ -240,6 +240,17 @@ def test_a_record_is_opened_as_it_was_put_and_a_changed_one_is_none(
         assert all(octets.open_record(key, record[:size]) is None for size in range(len(record)))
 
 
+def test_a_large_record_is_opened_and_a_changed_one_is_none(octets: Any) -> None:
+    """Its checksum is taken while other threads run."""
+    value = bytes(range(256)) * 1024
+    held: dict[bytes, bytes | None] = {}
+    octets.put_records(held, [b"key"], [value], 7)
+    record = held[b"key"]
+    assert record is not None
+    assert octets.open_record(b"key", record) == (7, value)
+    assert octets.open_record(b"key", record[:-1] + b"?") is None
+
+
 def test_columns_of_different_lengths_are_refused(octets: Any) -> None:
     held: dict[bytes, bytes | None] = {}
     with pytest.raises(ValueError, match="2 keys have 1 values"):
