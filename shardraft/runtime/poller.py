@@ -12,21 +12,37 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable
+from typing import Final
+
+from shardraft.runtime.clock import now_us
+
+LOOK_US_MAX: Final = 100
+"""For so long a busy loop looks before it sleeps, where looks pay (decision 0032)."""
+LOOKS_PAID_BY_A_FIND: Final = 4
+"""Looks pay while one in about so many finds something."""
+LOOKS_PAID_MAX: Final = 8
+"""So many in vain, whatever was found before, and there are none for a while."""
+SLEEPS_BETWEEN_LOOKS: Final = 32
+"""So often a loop that found nothing sleeps at once, before it tries whether looks pay again."""
 
 
 class Poller:
     """Who is to be called when a socket is readable. One task waits; any thread may ``wake`` it or ``call_soon``.
 
     A reader is called as long as there is something to read, and at times when there is nothing, so it must not
-    block. It may remove any of them.
+    block. It may remove any of them. ``clock`` tells microseconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int] = now_us) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._called: deque[Callable[[], None]] = deque()
         self._ready: deque[int] = deque()
         """Those that were readable in this pass, or in the one before, and were not read yet."""
+        self._clock = clock
+        self._looks_paid = 1
+        self._sleeps_left = 0
+        """So many more before the next look, when none is paid for."""
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._waker, select.EPOLLIN)
         self._readers[self._waker] = self._hear_waker
@@ -59,8 +75,36 @@ class Poller:
             self._read_ready(may_go_on)
         if may_go_on():
             # A thread whose call was made above has raised the counter by now or is about to, which ends the wait.
-            self._ready.extend([fd for fd, _ in self._epoll.poll(seconds_max)])
+            self._ready.extend([fd for fd, _ in self._wait(seconds_max)])
             self._read_ready(may_go_on)
+
+    def _wait(self, seconds_max: float) -> list[tuple[int, int]]:
+        """What is readable, waiting for it at most ``seconds_max``."""
+        if self._looks_paid == 0 and seconds_max > 0.0:
+            if self._sleeps_left > 0:
+                self._sleeps_left -= 1
+                return self._epoll.poll(seconds_max)
+            self._looks_paid = 1
+        found = self._epoll.poll(0.0)
+        if found or seconds_max == 0.0:
+            return found
+        begun_us = self._clock()
+        found = self._look(begun_us + min(LOOK_US_MAX, int(seconds_max * 1e6)))
+        if found:
+            self._looks_paid = min(self._looks_paid + LOOKS_PAID_BY_A_FIND, LOOKS_PAID_MAX)
+            return found
+        self._looks_paid -= 1
+        if self._looks_paid == 0:
+            self._sleeps_left = SLEEPS_BETWEEN_LOOKS
+        return self._epoll.poll(max(0.0, seconds_max - (self._clock() - begun_us) / 1e6))
+
+    def _look(self, until_us: int) -> list[tuple[int, int]]:
+        """What becomes readable until then, without sleeping; other processes have the processor between looks."""
+        found: list[tuple[int, int]] = []
+        while not found and self._clock() < until_us:
+            os.sched_yield()
+            found = self._epoll.poll(0.0)
+        return found
 
     def _call(self) -> None:
         called = self._called

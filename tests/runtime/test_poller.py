@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from shardraft.runtime.poller import Poller
+from shardraft.runtime.poller import (
+    LOOK_US_MAX,
+    LOOKS_PAID_BY_A_FIND,
+    LOOKS_PAID_MAX,
+    SLEEPS_BETWEEN_LOOKS,
+    Poller,
+)
 
 pytestmark = pytest.mark.trio
 
@@ -188,3 +194,115 @@ async def test_a_wait_can_be_cancelled_and_begun_again(poller: Poller) -> None:
         nursery.cancel_scope.cancel()
     poller.wake()
     await trio.lowlevel.wait_readable(poller.fileno())
+
+
+SHORT_SECONDS = 1e-6
+"""A wait that ends by itself at once; longer than no wait, after which nothing is looked for."""
+
+
+class Clock:
+    """Goes on by ``step_us`` whenever it is read, which only a poller that looks does."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self.step_us = 1
+        self.on_read: Callable[[], object] = lambda: None
+
+    def __call__(self) -> int:
+        self.now_us += self.step_us
+        self.on_read()
+        return self.now_us
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def looking(clock: Clock) -> Iterator[Poller]:
+    poller = Poller(clock)
+    yield poller
+    poller.close()
+
+
+def looks(poller: Poller, clock: Clock) -> bool:
+    """Whether it looks before it sleeps, in vain."""
+    before_us = clock.now_us
+    poller.read(always, SHORT_SECONDS)
+    return clock.now_us > before_us
+
+
+def find(poller: Poller, clock: Clock, pair: tuple[socket.socket, socket.socket]) -> None:
+    """Let it find something while it looks."""
+    reads: list[int] = []
+
+    def send_at_the_second() -> None:
+        reads.append(1)
+        if len(reads) == 2:
+            pair[1].send(b"x")
+
+    clock.on_read = send_at_the_second
+    heard: list[bytes] = []
+    poller.add(pair[0].fileno(), lambda: heard.append(pair[0].recv(9)))
+    poller.read(always, 60.0)
+    poller.remove(pair[0].fileno())
+    clock.on_read = lambda: None
+    assert heard == [b"x"]
+    assert len(reads) == 2, "it was found by looking, not by sleeping"
+
+
+async def test_looks_that_were_in_vain_are_left_for_a_while(looking: Poller, clock: Clock) -> None:
+    assert looks(looking, clock)
+    for _ in range(2):
+        assert not any(looks(looking, clock) for _ in range(SLEEPS_BETWEEN_LOOKS))
+        assert looks(looking, clock)
+
+
+async def test_a_find_pays_for_looks_in_vain(looking: Poller, clock: Clock, pairs: Pairs) -> None:
+    find(looking, clock, pairs[0])
+    assert all(looks(looking, clock) for _ in range(1 + LOOKS_PAID_BY_A_FIND))
+    assert not looks(looking, clock)
+
+
+async def test_many_finds_pay_for_no_more_looks_than_the_limit(looking: Poller, clock: Clock, pairs: Pairs) -> None:
+    for _ in range(LOOKS_PAID_MAX):
+        find(looking, clock, pairs[0])
+    assert all(looks(looking, clock) for _ in range(LOOKS_PAID_MAX))
+    assert not looks(looking, clock)
+
+
+async def test_nobody_looks_for_longer_than_the_limit(looking: Poller, clock: Clock) -> None:
+    clock.step_us = LOOK_US_MAX // 4
+    reads: list[int] = []
+
+    def wake_at_the_end() -> None:
+        reads.append(clock.now_us)
+        if clock.now_us - reads[0] == LOOK_US_MAX:
+            looking.wake()
+
+    clock.on_read = wake_at_the_end
+    looking.read(always, 60.0)
+    assert len(reads) == 6, "when it began, four times until it was over, and once before it slept"
+
+
+async def test_nobody_looks_for_longer_than_it_may_wait(looking: Poller, clock: Clock) -> None:
+    clock.step_us = LOOK_US_MAX // 4
+    looking.read(always, LOOK_US_MAX / 2 / 1e6)
+    assert clock.now_us == 4 * clock.step_us, "when it began, twice until it was over, and once before it slept"
+
+
+async def test_what_is_there_already_pays_for_no_look(looking: Poller, clock: Clock, pairs: Pairs) -> None:
+    ours, theirs = pairs[0]
+    looking.add(ours.fileno(), lambda: ours.recv(9))
+    theirs.send(b"x")
+    looking.read(always, 60.0)
+    looking.remove(ours.fileno())
+    assert clock.now_us == 0
+    assert looks(looking, clock)
+    assert not looks(looking, clock)
+
+
+async def test_a_pass_that_may_not_wait_does_not_look(looking: Poller, clock: Clock) -> None:
+    looking.read(always)
+    assert clock.now_us == 0
