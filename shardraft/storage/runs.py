@@ -32,8 +32,8 @@ RUN_NAMES: Final = tuple(b"run%d" % number for number in range(RUNS_MAX))
 MERGED_RUNS: Final = 8
 """So many runs are merged together: each page of the keys that they change then takes up as many of their records as
 there are. Every read of an old key looks into all runs, so they are few."""
-MERGE_RECORDS_MAX: Final = 2048
-"""Records merged in one transaction: 8 MiB of dirtied pages if each has its own, some 5 ms of work."""
+MERGE_RECORDS_MAX: Final = 1024
+"""Records merged in one transaction: 4 MiB of dirtied pages if each has its own, some 3 ms of work."""
 _ROWS_AT_ONCE_MIN: Final = 64
 """As long as so many rows of each run may be merged in one transaction, as many are read at once."""
 DELETED: Final = b""

@@ -60,7 +60,7 @@ DATABASES: Final = (MACHINES, KEYS)
 _SORT_KEYS_MAX: Final = 4_096
 """Keys sorted in one call, about 1 ms."""
 _SAMPLES_PER_SLICE: Final = 8
-TRANSACTION_BYTES_MAX: Final = 2 << 20
+TRANSACTION_BYTES_MAX: Final = 1 << 20
 """Records written in one transaction of a flush or a merge, about: what LMDB then keeps in memory for ever, and what
 the log's syncs have to wait for on the same disk."""
 SMALL_FLUSH_RECORDS_MAX: Final = 4096
