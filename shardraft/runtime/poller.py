@@ -3,7 +3,7 @@
 A task of its own for each connection costs a host more than the frames that it reads: it is scheduled, registers its
 socket anew, puts an event aside and wakes the loop, which is then scheduled in turn. Here the loop waits for one
 epoll that holds all sockets, and has their frames read right before its turn. This module is compiled, so nothing in
-it waits: whoever does waits for ``fileno()``.
+it waits with trio: whoever does waits for ``fileno()``.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ MERGED_RUNS: Final = 8
 """So many runs are merged together: each page of the keys that they change then takes up as many of their records as
 there are. Every read of an old key looks into all runs, so they are few."""
 MERGE_RECORDS_MAX: Final = 1024
-"""Records merged in one transaction: 4 MiB of dirtied pages if each has its own, some 3 ms of work."""
+"""Records merged in one transaction: 4 MiB of dirtied pages if each has its own."""
 _ROWS_AT_ONCE_MIN: Final = 64
 """As long as so many rows of each run may be merged in one transaction, as many are read at once."""
 DELETED: Final = b""
